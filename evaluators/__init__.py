@@ -1,0 +1,1 @@
+"""How good an architecture is: training, metrics and photographs."""

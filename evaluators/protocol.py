@@ -1,0 +1,69 @@
+"""The seam between the search and whatever scores an architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from search_spaces.space import Architecture, SearchSpace
+
+Direction = Literal["minimize", "maximize"]
+
+
+class EvaluationError(RuntimeError):
+    """A candidate that cannot be scored: it diverged or collapsed. Its trial is FAILED."""
+
+
+class SetupError(ValueError):
+    """What every evaluation needs is missing (photographs, weights); says what and what next."""
+
+
+class Evaluator(Protocol):
+    """Scores architectures. Built in the driver, pickled to the workers: keep it small and plain.
+
+    A user's own evaluator is any class with these members, named in the experiment as
+    `package.module:Name` or `./file.py:Name`; its constructor takes the experiment's settings as
+    keywords.
+    """
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        """Every metric that may serve as an objective, with the direction that is better."""
+        ...
+
+    def check(self) -> None:
+        """Fails early and cheaply when something that every evaluation needs is missing.
+
+        Raises:
+            SetupError: what is missing, where, and what to do next.
+        """
+        ...
+
+    def prepare(self, space: SearchSpace, directory: Path) -> None:
+        """Does once a study what all evaluations share; safe to repeat, and to be killed in.
+
+        Args:
+            space: the study's space.
+            directory: the study's folder for shared files; exists.
+        """
+        ...
+
+    def evaluate(
+        self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
+    ) -> dict[str, Any]:
+        """Scores one architecture; the same seed gives the same score on one machine.
+
+        Args:
+            space: the study's space.
+            architecture: what to score.
+            directory: the folder that `prepare` filled.
+            seed: of every random choice.
+
+        Returns:
+            JSON-ready record; at least every name of `metrics`, finite numbers.
+
+        Raises:
+            EvaluationError: the candidate diverged or collapsed.
+        """
+        ...

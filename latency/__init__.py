@@ -1,0 +1,1 @@
+"""What an architecture costs on a device: lowering, tables and the oracle."""

@@ -1,0 +1,1 @@
+"""Searchers: ask for architectures, tell results."""

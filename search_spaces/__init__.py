@@ -1,0 +1,1 @@
+"""What can be built: declared search spaces and the networks that they describe."""

@@ -1,0 +1,1 @@
+"""The learned-codec family: blocks, networks and transforms."""
