@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from search_spaces.blocks import Block, Network
+from search_spaces.blocks import Block, Network, Step
 
 
 def build_modules(blocks: Mapping[str, Block]) -> nn.ModuleDict:
@@ -19,22 +19,34 @@ def module_name(step_name: str) -> str:
     return step_name.replace(".", "_")
 
 
-def run(network: Network, modules: nn.ModuleDict, **inputs: Tensor) -> dict[str, Tensor]:
-    """Runs a network's steps in order.
+def run(network: Network, modules: nn.ModuleDict, **given: Tensor) -> dict[str, Tensor]:
+    """Runs what a network's outputs need, in order.
 
     Args:
         network: what to run.
-        modules: from `build_modules`, holding every step of `network`.
-        inputs: network input name -> tensor, shape (N, ...).
+        modules: from `build_modules`, holding every step that runs.
+        given: values by name, shape (N, ...): network inputs, or results of steps, which then
+            do not run, nor do those before them that nothing else needs.
 
     Returns:
-        Every value by name, inputs included: the network's outputs and what lies between.
+        Every value by name: those given, the network's outputs and what lies between.
     """
-    values = dict(inputs)
-    for step in network.steps:
+    values = dict(given)
+    for step in _needed(network, set(given)):
         module = modules[module_name(step.name)]
         values[step.name] = module(*(values[name] for name in step.inputs))
     return values
+
+
+def _needed(network: Network, given: set[str]) -> list[Step]:
+    """The steps that the outputs depend on, not looking behind given values."""
+    wanted = set(network.outputs) - given
+    steps = []
+    for step in reversed(network.steps):
+        if step.name in wanted:
+            steps.append(step)
+            wanted |= set(step.inputs) - given
+    return steps[::-1]
 
 
 class NetworkModule(nn.Module):

@@ -139,7 +139,9 @@ class SearchSpace:
         """
         for name in choices:
             if name not in self.names:
-                raise SpaceError(f"{self.name} has no parameter {name!r}{_nearest(name, self.names)}")
+                raise SpaceError(
+                    f"{self.name} has no parameter {name!r}{_nearest(name, self.names)}"
+                )
         code = np.zeros((1, len(self.parameters)), dtype=np.int64)
         for column, parameter in enumerate(self.parameters):
             if not self._active(code, column)[0]:
@@ -157,7 +159,9 @@ class SearchSpace:
         """
         row = np.asarray(code, dtype=np.int64)
         if row.shape != self.cardinalities.shape:
-            raise SpaceError(f"{self.name}: a code has {len(self.parameters)} entries, not {row.shape}")
+            raise SpaceError(
+                f"{self.name}: a code has {len(self.parameters)} entries, not {row.shape}"
+            )
         if (row < 0).any() or (row >= self.cardinalities).any():
             raise SpaceError(f"{self.name}: code {row.tolist()} has an entry outside its choices")
         active = [self._active(row[None], column)[0] for column in range(len(row))]
@@ -219,7 +223,9 @@ def _index(space: str, parameter: Parameter, value: Choice) -> int:
     for i, choice in enumerate(parameter.choices):
         if choice == value and type(choice) is type(value):
             return i
-    raise SpaceError(f"{space}: {parameter.name} is one of {list(parameter.choices)}, not {value!r}")
+    raise SpaceError(
+        f"{space}: {parameter.name} is one of {list(parameter.choices)}, not {value!r}"
+    )
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:

@@ -92,7 +92,9 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         valid = _fields(model, problem["loc"][:-1])
         close = get_close_matches(str(problem["loc"][-1]), valid, n=1)
-        return "unknown key; " + (f"did you mean {close[0]!r}?" if close else f"it has {', '.join(valid)}")
+        return "unknown key; " + (
+            f"did you mean {close[0]!r}?" if close else f"it has {', '.join(valid)}"
+        )
     if problem["type"] == "missing":
         return "is missing"
     message = problem["msg"].removeprefix("Value error, ")
@@ -117,7 +119,9 @@ def _mapping_without_repetition(loader: _StrictLoader, node: yaml.MappingNode) -
     keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
     for i, key in enumerate(keys):
         if key in keys[:i]:
-            raise yaml.YAMLError(f"key {key!r} stands twice, again in line {node.start_mark.line + 1}")
+            raise yaml.YAMLError(
+                f"key {key!r} stands twice, again in line {node.start_mark.line + 1}"
+            )
     return loader.construct_mapping(node)
 
 

@@ -1,11 +1,11 @@
 """From choices to the networks of a codec.
 
-    image ─ analysis ─ y ─┬─ hyper_analysis ─ z ── context_decoder ─ mu      encode
-                          └────────────── quantise(y, mu) ─ symbols
+image ─ analysis ─ y ─┬─ hyper_analysis ─ z ── context_decoder ─ mu      encode
+                      └────────────── quantise(y, mu) ─ symbols
 
-    z ─ context_decoder ─ mu ─┐                                              decode
-    symbols ──────────── synthesis ─ quarter ─ half ─ full ─ image
-    z ─ scale_decoder ─ log sigma of every symbol, on the CPU, for the entropy coder
+z ─ context_decoder ─ mu ─┐                                              decode
+symbols ──────────── synthesis ─ quarter ─ half ─ full ─ image
+z ─ scale_decoder ─ log sigma of every symbol, on the CPU, for the entropy coder
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def build_design(choices: Mapping[str, Choice]) -> Design:
         image), 48 tiles of 512 x 512 an image.
     """
     latent, hyper = cast(int, choices["latent_channels"]), cast(int, choices["hyper_channels"])
-    context = Step("context_decoder", blocks.HyperSynthesis(latent, hyper, "mu"), ("hyper", "level"))
+    context = Step(
+        "context_decoder", blocks.HyperSynthesis(latent, hyper, "mu"), ("hyper", "level")
+    )
     scale = Step(
         "scale_decoder", blocks.HyperSynthesis(latent, hyper, "log_scale"), ("hyper", "level")
     )

@@ -19,7 +19,8 @@ _LOG_FLOOR = 0.1
 
 
 def _activation() -> nn.Module:
-    return nn.LeakyReLU(_SLOPE)
+    """Of refinement blocks: GELU earned about 0.1 dB over leaky ReLU in equal short trainings."""
+    return nn.GELU()
 
 
 def _zero(convolution: nn.Conv2d) -> nn.Conv2d:
@@ -153,16 +154,24 @@ class Stem(nn.Module):
 
     def coefficients(self, image: Tensor) -> Tensor:
         """Basis coefficients of an image's patches, shape (N, 3 stride², H/stride, W/stride)."""
-        patches = F.pixel_unshuffle(image, self.stride)
-        return F.conv2d(patches, self.basis[:, :, None, None])
+        # Full precision: in bfloat16 the differences between neighbouring pixels are lost.
+        with torch.autocast(image.device.type, enabled=False):
+            patches = F.pixel_unshuffle(image.float() - 0.5, self.stride)
+            return F.conv2d(patches, self.basis[:, :, None, None])
 
     def forward(self, image: Tensor, level: Tensor) -> Tensor:
-        folded = torch.einsum(
+        if self.training:
+            scaled = self.coefficients(image) / self.band_scale[:, None, None]
+            return self.convolution(scaled) * self.gain(level)
+        return self._folded(image) * self.gain(level)
+
+    def _folded(self, image: Tensor) -> Tensor:
+        """Basis, scales and convolution as the one convolution that a device runs."""
+        weight = torch.einsum(
             "oikl,ij->ojkl", self.convolution.weight, self.basis / self.band_scale[:, None]
         )
         patches = F.pixel_unshuffle(image - 0.5, self.stride)
-        features = F.conv2d(patches, folded, self.convolution.bias, padding=1)
-        return features * self.gain(level)
+        return F.conv2d(patches, weight, self.convolution.bias, padding=1)
 
 
 class Residual(nn.Module):
@@ -187,7 +196,7 @@ class Inverted(nn.Module):
     def __init__(self, width: int, kernel: int) -> None:
         super().__init__()
         self.path = nn.Sequential(
-            nn.Conv2d(width, width, kernel, 1, kernel // 2, groups=width),
+            _Depthwise(width, kernel),
             nn.Conv2d(width, 2 * width, 1),
             _activation(),
             nn.Conv2d(2 * width, width, 1),
@@ -196,6 +205,19 @@ class Inverted(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.path(x)
+
+
+class _Depthwise(nn.Conv2d):
+    """Depthwise convolution, trained in full precision: CPUs are slower at it in bfloat16."""
+
+    def __init__(self, width: int, kernel: int) -> None:
+        super().__init__(width, width, kernel, 1, kernel // 2, groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled(x.device.type):
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.float())
 
 
 def _halve(convolution: nn.Module) -> None:

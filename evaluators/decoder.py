@@ -1,0 +1,183 @@
+"""Training a candidate's decoder on cached latents.
+
+Everything before the refinements is frozen, so that a step costs no more than the candidate's own
+blocks. The start, crops and schedule are the recipe of a score: two candidates are comparable only
+when theirs are equal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from evaluators.cache import TrainingCache
+from evaluators.protocol import EvaluationError
+from evaluators.shared import linear_image
+from search_spaces.build import run
+from search_spaces.codec.model import Codec, is_refinement, one_hot
+from search_spaces.codec.modules import Head, Stem
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a decoder is trained.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: crops a step.
+        learning_rate: of Adam after 30 steps of warm-up, decayed linearly over the last quarter.
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+
+
+def decode(codec: Codec, latents: Tensor, level: Tensor) -> Tensor:
+    """Image of dequantised latents, refinements included, not clipped.
+
+    Args:
+        codec: the candidate.
+        latents: symbols + mu, shape (N, M, H/16, W/16).
+        level: one-hot, shape (N, LEVELS).
+
+    Returns:
+        Shape (N, 3, H, W).
+    """
+    return refine(codec, linear_image(codec, latents, level), level)
+
+
+def refine(codec: Codec, image: Tensor, level: Tensor) -> Tensor:
+    """The candidate's refinements applied to the linear decoder's image, same shape."""
+    network = codec.design.stages["decode"].network
+    return run(network, codec.steps, synthesis=image, level=level)[network.outputs[0]]
+
+
+def train_decoder(
+    codec: Codec, cache: TrainingCache, recipe: Recipe, seed: int, device: torch.device
+) -> Codec:
+    """Trains the refinements of a codec whose shared part is trained.
+
+    The loss is the squared error relative to the linear decoder's at the same level, so that every
+    level weighs the same. Weights are averaged exponentially.
+
+    Returns:
+        The codec with averaged weights, on `device`, in evaluation mode.
+
+    Raises:
+        EvaluationError: the loss is no longer finite.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    _calibrate(codec, cache)
+    codec.to(device=device, memory_format=torch.channels_last).train()
+    trained = [p for name, p in codec.named_parameters() if is_refinement(name)]
+    if not trained:
+        return codec.eval()
+    averaged = [parameter.detach().clone() for parameter in trained]
+    optimiser = torch.optim.Adam(trained, lr=recipe.learning_rate, betas=(0.9, 0.99))
+    for step in range(recipe.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
+        loss = _loss(codec, cache, recipe.batch, rng, device)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        _average(averaged, trained, step)
+        _report(step, recipe.steps, loss.item())
+    for parameter, mean in zip(trained, averaged, strict=True):
+        parameter.data.copy_(mean)
+    return codec.eval()
+
+
+def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """bfloat16 where it is fast and safe: on CUDA and on CPUs; full precision elsewhere."""
+    if device.type in ("cuda", "cpu"):
+        return torch.autocast(device.type, torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def _loss(
+    codec: Codec,
+    cache: TrainingCache,
+    batch: int,
+    rng: np.random.Generator,
+    device: torch.device,
+) -> Tensor:
+    crops = cache.draw(batch, rng)
+    latents, pixels = crops.latents.to(device), crops.pixels.to(device)
+    level = one_hot(*crops.levels.tolist()).to(device)
+    image = linear_image(codec, latents, level)
+    with mixed_precision(device):
+        decoded = refine(codec, image.contiguous(memory_format=torch.channels_last), level)
+    error = (decoded.float() - pixels).pow(2).mean((1, 2, 3))
+    return (error / crops.linear_mse.to(device)).mean()
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Share of the learning rate: warm-up, constant, linear decay over the last quarter."""
+    return min(1.0, (step + 1) / 30) * min(1.0, max(0.02, (1 - step / steps) / 0.25))
+
+
+def _average(averaged: list[Tensor], trained: list[nn.Parameter], step: int) -> None:
+    weight = 1 - min(0.99, (1 + step) / (10 + step))
+    with torch.no_grad():
+        torch._foreach_lerp_(averaged, [p.data for p in trained], weight)
+
+
+def _report(step: int, steps: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise EvaluationError(f"diverged: loss is {loss} at step {step + 1}")
+    if step % 50 == 0 or step == steps - 1:
+        log.info("decoder: step %d of %d, error %.4f of linear", step + 1, steps, loss)
+
+
+@torch.no_grad()
+def _calibrate(codec: Codec, cache: TrainingCache) -> None:
+    """Sets the scales of stems and heads from the statistics of crops.
+
+    Stems see coefficients of unit size, heads give corrections in units of the linear decoder's
+    error at the level.
+    """
+    rng = np.random.default_rng(0)
+    crops = [cache.draw(64, rng, level) for level in cache.levels]
+    images = [linear_image(codec, c.latents, one_hot(*c.levels.tolist())) for c in crops]
+    for stem, head in _refinements(codec):
+        energy = torch.stack([_energy(stem, image) for image in images])
+        stem.band_scale.copy_(energy.mean(0).sqrt().clamp_min(1e-3))
+        errors = [
+            _energy(stem, crop.pixels - image + 0.5).sqrt()
+            for crop, image in zip(crops, images, strict=True)
+        ]
+        table = _at_all_levels(torch.stack(errors), cache.levels)
+        head.error_scale.table.copy_(table.clamp_min(1e-4))
+
+
+def _energy(stem: Stem, image: Tensor) -> Tensor:
+    return stem.coefficients(image).pow(2).mean((0, 2, 3))
+
+
+def _at_all_levels(scored: Tensor, levels: tuple[int, ...]) -> Tensor:
+    """Interpolates rows known at some levels to all, shape (LEVELS, C)."""
+    known: NDArray[np.float64] = scored.double().numpy()
+    every = np.arange(one_hot(0).shape[1])
+    columns = [np.interp(every, levels, column) for column in known.T]
+    return torch.from_numpy(np.stack(columns, 1)).float()
+
+
+def _refinements(codec: Codec) -> Iterator[tuple[Stem, Head]]:
+    for name, module in codec.steps.items():
+        if isinstance(module, Stem):
+            yield module, cast(Head, codec.steps[name.replace("_stem", "_head")])

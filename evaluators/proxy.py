@@ -1,0 +1,224 @@
+"""The proxy: trains a candidate's decoder for a stated number of steps and scores it.
+
+The shared part (transforms and entropy model) is trained once a study and its quantised latents
+are kept; so is the reference architecture's curve, under the same recipe, which every BD-rate is
+measured against. A candidate that changes the encoder or the entropy model gets a shared part of
+its own, trained once for all candidates that have it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from evaluators import decoder, perceptual, photos, scoring, shared
+from evaluators.cache import CROP, TrainingCache, write_cache
+from evaluators.metrics import bd_rate
+from evaluators.protocol import Direction, SetupError
+from search_spaces.blocks import Design
+from search_spaces.codec.blocks import LEVELS
+from search_spaces.space import Architecture, SearchSpace
+
+log = logging.getLogger(__name__)
+
+_SCORED_CROP = 192
+
+
+@dataclass(frozen=True)
+class ProxyEvaluator:
+    """Scores decoders of a hyperprior codec by training them briefly.
+
+    Attributes:
+        data: a folder of photographs, or `sample`.
+        device: `auto` (CUDA, then MPS, then the CPU), or a torch device.
+        steps: optimiser steps of a candidate's decoder.
+        batch: crops a step.
+        learning_rate: of a candidate's decoder.
+        shared_steps: optimiser steps of the shared part.
+        levels: quality levels that are trained and scored, at least four of 0 to 7.
+        level: the one of them at which `bpp_coded`, `psnr` and `lpips` are reported.
+        crops: held-back crops of 192 x 192 that are scored, at most.
+        seed: of the shared part.
+    """
+
+    data: str = "sample"
+    device: str = "auto"
+    steps: int = 600
+    batch: int = 8
+    learning_rate: float = 3e-3
+    shared_steps: int = 1500
+    levels: tuple[int, ...] = (1, 3, 5, 7)
+    level: int = 3
+    crops: int = 24
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(set(self.levels)) < 4 or not set(self.levels) <= set(range(LEVELS)):
+            raise ValueError(f"levels: at least four different ones of 0 to {LEVELS - 1}")
+        if self.level not in self.levels:
+            raise ValueError(f"level: one of levels, {list(self.levels)}")
+        for name in ("steps", "batch", "shared_steps", "crops"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError("learning_rate: above 0")
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        """Metrics that may serve as objectives."""
+        return {
+            "bd_rate_lpips": "minimize",
+            "bd_rate_psnr": "minimize",
+            "bpp_coded": "minimize",
+            "bpp_estimated": "minimize",
+            "lpips": "minimize",
+            "psnr": "maximize",
+            "learned_gain_db": "maximize",
+        }
+
+    def check(self) -> None:
+        """Looks for photographs, LPIPS weights and the device.
+
+        Raises:
+            SetupError: one of them is missing.
+        """
+        photos.find_photos(self.data)
+        perceptual.weights_file("alex")
+        torch_device(self.device)
+
+    def prepare(self, space: SearchSpace, directory: Path) -> None:
+        """Trains the shared part of the reference architecture, then its decoder."""
+        self.check()
+        self._reference(space, directory)
+
+    def evaluate(
+        self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
+    ) -> dict[str, Any]:
+        """Trains and scores one architecture.
+
+        Returns:
+            `rd_points` (one mapping a level), the metrics at `level`, BD-rates against the
+            reference, `learned_gain_db`, and what the training took.
+
+        Raises:
+            EvaluationError: it diverged or collapsed.
+        """
+        reference = self._reference(space, directory)
+        if architecture == space.reference and seed == self.seed:
+            score = reference
+        else:
+            score = self._score(space.design(architecture), directory, seed)
+        return score | {
+            "bd_rate_lpips": bd_rate(score["rd_points"], reference["rd_points"], "lpips"),
+            "bd_rate_psnr": bd_rate(score["rd_points"], reference["rd_points"], "psnr"),
+        }
+
+    def _reference(self, space: SearchSpace, directory: Path) -> dict[str, Any]:
+        """The reference architecture's score, made once."""
+        file = directory / f"reference-{_key(space.fingerprint, asdict(self))}.json"
+        with FileLock(f"{file}.lock"):
+            if not file.is_file():
+                log.info("reference architecture %s", space.reference.key)
+                score = self._score(space.design(space.reference), directory, self.seed)
+                _write_atomically(file, json.dumps(score))
+            content: dict[str, Any] = json.loads(file.read_text())
+        return content
+
+    def _score(self, design: Design, directory: Path, seed: int) -> dict[str, Any]:
+        began = time.monotonic()
+        folder = self._shared(design, directory)
+        codec = shared.load_shared(design, folder / "shared.safetensors")
+        recipe = decoder.Recipe(self.steps, self.batch, self.learning_rate)
+        device = torch_device(self.device)
+        codec = decoder.train_decoder(codec, TrainingCache(folder), recipe, seed, device)
+        trained = time.monotonic()
+        score = scoring.score(codec, scoring.load_held_back(folder), self.levels, device)
+        at_level = next(p for p in score["rd_points"] if p["level"] == self.level)
+        return {
+            **score,
+            **at_level,
+            "steps": self.steps,
+            "seed": seed,
+            "train_seconds": trained - began,
+            "score_seconds": time.monotonic() - trained,
+            "peak_bytes": _peak_bytes(),
+            "device": str(device),
+            "lpips_backbone": "alex, LPIPS 0.1, inputs in [-1, 1]",
+        }
+
+    def _shared(self, design: Design, directory: Path) -> Path:
+        """Folder of the shared part that this design has, trained once by whoever comes first."""
+        parts = sorted(b.signature for b in design.stages["encode"].network.blocks)
+        settings = (self.data, self.shared_steps, self.levels, self.crops, self.seed)
+        folder = directory / f"shared-{_key(parts, settings)}"
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                self._train_shared(design, folder)
+        return folder
+
+    def _train_shared(self, design: Design, folder: Path) -> None:
+        files = photos.find_photos(self.data)
+        train = photos.load_photos(files.train, max(CROP, shared.CROP))
+        held_back = photos.load_photos(files.held_back, _SCORED_CROP)
+        crops = photos.textured_crops(held_back, _SCORED_CROP, self.crops)
+        log.info(
+            "training on %d photographs, scoring %d crops of %d",
+            len(train),
+            len(crops),
+            len(held_back),
+        )
+        codec = shared.train_shared(design, train, self.shared_steps, self.seed)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="shared-") as name:
+            unfinished = Path(name) / "content"
+            unfinished.mkdir()
+            shared.save_shared(codec, unfinished / "shared.safetensors")
+            write_cache(codec, train, self.levels, unfinished)
+            scoring.save_held_back(scoring.code_held_back(codec, crops, self.levels), unfinished)
+            unfinished.rename(folder)
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of a name; `auto` is CUDA where there is one, then MPS, then the CPU.
+
+    Raises:
+        SetupError: no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as problem:
+        reason = str(problem).splitlines()[0]
+        raise SetupError(f"device: {name!r} cannot be used ({reason}); try auto") from None
+    return device
+
+
+def _key(*parts: object) -> str:
+    content = json.dumps([*parts, torch.__version__], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has held so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _write_atomically(file: Path, text: str) -> None:
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.write_text(text)
+    unfinished.replace(file)

@@ -1,0 +1,155 @@
+"""The gate: what an architecture costs, and whether it may be trained at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency.oracle import Estimate, LatencyOracle
+from search_spaces.blocks import Block, Design
+from search_spaces.space import Architecture, Codes, SearchSpace
+
+Code = tuple[int, ...]
+
+SAMPLES = 2000
+_BATCH = 500
+
+
+class BudgetError(ValueError):
+    """Nothing that was looked at is inside the budget; says how near the nearest came."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one architecture costs before it is trained.
+
+    Attributes:
+        estimates: device -> latency.
+        parameters: trainable parameters.
+        kmacs_per_pixel: thousands of multiply-accumulates a decoded pixel.
+    """
+
+    estimates: Mapping[str, Estimate]
+    parameters: int
+    kmacs_per_pixel: float
+
+    def as_record(self) -> dict[str, Any]:
+        """JSON-ready: the first device's figures flat, every device's under `latency`."""
+        records = {device: dict(e.as_record()) for device, e in self.estimates.items()}
+        size = {"parameters": self.parameters, "kmacs_per_pixel": self.kmacs_per_pixel}
+        return {**size, **next(iter(records.values())), "latency": records}
+
+    def blocks(self) -> dict[str, dict[str, list[list[Any]]]]:
+        """JSON-ready: device -> stage -> [step, signature, ms] in order of execution."""
+        return {
+            device: {name: [list(row) for row in s.blocks] for name, s in e.stages.items()}
+            for device, e in self.estimates.items()
+        }
+
+
+class Gate:
+    """Prices architectures of one space and tells which are inside the budget."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        oracles: Mapping[str, LatencyOracle],
+        limits: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        """Holds every device to its limits.
+
+        Args:
+            space: whose codes are judged.
+            oracles: device -> oracle.
+            limits: device -> metric -> hard limit in ms, for the same devices.
+        """
+        self.space = space
+        self.oracles = oracles
+        self.limits = limits
+        self._overshoots: dict[Code, list[float]] = {}
+
+    def price(self, architecture: Architecture) -> Price:
+        """Latency and size of one architecture; lowers blocks that no one lowered before."""
+        return self._price(self.space.design(architecture))
+
+    def feasible(self, codes: Codes) -> NDArray[np.bool_]:
+        """Which canonical codes, shape (N, P), are inside every device's budget. Shape (N,)."""
+        return np.array([self._inside(tuple(row)) for row in codes.tolist()], dtype=bool)
+
+    def overshoot(self, price: Price) -> list[float]:
+        """Each limit's overshoot in ms, at most 0 where it is held."""
+        return [
+            price.estimates[device].held_ms(name) - limit
+            for device, limits in self.limits.items()
+            for name, limit in limits.items()
+        ]
+
+    def share_inside(self, rng: np.random.Generator, count: int = SAMPLES) -> float:
+        """Share of uniformly drawn architectures that are inside the budget."""
+        return float(self.feasible(self.space.sample(rng, count)).mean())
+
+    def unlowered(self, rng: np.random.Generator, count: int = SAMPLES) -> dict[str, Code]:
+        """Blocks that must be lowered before prices are quick.
+
+        Returns:
+            Signature -> code of an architecture that has the block; looked for in the reference
+            and in `count` uniformly drawn architectures.
+        """
+        codes = [self.space.reference.code]
+        codes += [tuple(row) for row in np.unique(self.space.sample(rng, count), axis=0).tolist()]
+        blocks: dict[str, Block] = {}
+        origin: dict[str, Code] = {}
+        for code in codes:
+            for block in self._design(code).accelerator_blocks:
+                blocks.setdefault(block.signature, block)
+                origin.setdefault(block.signature, code)
+        missing = {b.signature for o in self.oracles.values() for b in o.unlowered(blocks.values())}
+        return {signature: code for signature, code in origin.items() if signature in missing}
+
+    def require_feasible(self, rng: np.random.Generator, count: int = 20_000) -> None:
+        """Fails when neither the reference nor any of `count` drawn ones is inside the budget.
+
+        Raises:
+            BudgetError: with the smallest value found for every limit.
+        """
+        if self._inside(self.space.reference.code):
+            return
+        for _ in range(count // _BATCH):
+            if self.feasible(self.space.sample(rng, _BATCH)).any():
+                return
+        raise BudgetError(self._nearest(count))
+
+    def _nearest(self, count: int) -> str:
+        nearest = np.array(list(self._overshoots.values())).min(axis=0)
+        limits = [(d, name, x) for d, held in self.limits.items() for name, x in held.items()]
+        smallest = [
+            f"{device} {name} {limit + over:.1f} of {limit:g}"
+            for (device, name, limit), over in zip(limits, nearest, strict=True)
+        ]
+        return (
+            f"budget: none of {count} architectures drawn from {self.space.name} meets it; smallest"
+            f" found: {', '.join(smallest)}; raise the budget or take a space with smaller members"
+        )
+
+    def _inside(self, code: Code) -> bool:
+        if code not in self._overshoots:
+            self._overshoots[code] = self.overshoot(self._price(self._design(code)))
+        return max(self._overshoots[code]) <= 0
+
+    def _design(self, code: Code) -> Design:
+        choices = self.space.decode(code)
+        return self.space.builder({**self.space.fixed, **choices})
+
+    def _price(self, design: Design) -> Price:
+        estimates = {device: oracle.estimate(design) for device, oracle in self.oracles.items()}
+        return Price(estimates, design.parameters, decoder_kmacs(design))
+
+
+def decoder_kmacs(design: Design) -> float:
+    """Thousands of multiply-accumulates a pixel of `decode`, or of the last stage without one."""
+    stages = list(design.stages)
+    return design.kmacs_per_pixel("decode" if "decode" in stages else stages[-1])

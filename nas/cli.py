@@ -1,0 +1,73 @@
+"""The `nas` program: thin commands, one-line errors, exit codes.
+
+0 done, 1 it ran and failed, 2 the request was wrong, 130 stopped by the user. Everything heavy is
+imported inside the commands, so that `nas --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from nas import __version__, cli_read, cli_search
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="nas")
+def cli() -> None:
+    """Searches learned image codecs that stay inside a latency budget on a phone."""
+
+
+for command in (*cli_search.COMMANDS, *cli_read.COMMANDS):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Runs the program; every foreseeable error is one line on stderr."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        sys.exit(cli.main(prog_name="nas", standalone_mode=False) or 0)
+    except click.ClickException as problem:
+        _fail(" ".join(problem.format_message().split()), 2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("stopped; what finished is recorded, the same command goes on from there", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as problem:
+        code = _exit_code(problem)
+        if code is None:
+            raise
+        _fail(" ".join(str(problem).split()), code)
+
+
+def _exit_code(problem: Exception) -> int | None:
+    """2 for a wrong request, 1 for a run that failed, None for a defect of this program."""
+    from evaluators.protocol import SetupError
+    from latency.lowering import LoweringError
+    from latency.table import MissingRowError, TableError
+    from nas.budget import BudgetError
+    from nas.experiment import ExperimentError
+    from nas.search import SearchError
+    from nas.storage import StudyError
+    from nas.workers import WorkerError
+    from search_spaces.space import SpaceError
+
+    wrong = (ExperimentError, SpaceError, SetupError, StudyError, BudgetError)
+    if isinstance(problem, (*wrong, TableError, MissingRowError, LoweringError)):
+        return 2
+    return 1 if isinstance(problem, (SearchError, WorkerError)) else None
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"nas: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _terminate(_: int, __: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

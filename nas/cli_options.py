@@ -1,0 +1,37 @@
+"""Options that several commands share, and how they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+DEFAULT_STORAGE = "sqlite:///runs/nas.db"
+
+storage_option = click.option(
+    "--storage", default=DEFAULT_STORAGE, show_default=True, metavar="URL", help="SQLAlchemy URL."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+
+
+def show(document: Mapping[str, Any] | list[Any], table: RenderableType, as_json: bool) -> None:
+    """Prints one document on stdout, as JSON or as a table."""
+    if as_json:
+        click.echo(json.dumps(document, indent=2, allow_nan=False))
+        return
+    print_table(table)
+
+
+def print_table(table: RenderableType) -> None:
+    """Prints a table on stdout, at least 100 columns wide where there is no terminal."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=max(console.width, 120))
+    console.print(table)

@@ -1,0 +1,206 @@
+"""`nas check` and `nas search`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.cli_options import DEFAULT_STORAGE, json_option, print_table, show, storage_option
+
+if TYPE_CHECKING:
+    from nas.budget import Gate
+    from nas.display import SearchDisplay
+    from nas.experiment import Experiment
+    from nas.search import Progress
+    from nas.store import TrialStore
+    from nas.workers import Workers
+
+_positive = click.IntRange(min=1)
+
+
+@click.command()
+@click.argument("experiment_yaml", type=click.Path(path_type=Path))
+@click.option("--study", help="Record under this name instead of the experiment's.")
+@click.option("--trials", type=_positive, help="Candidates to train in the whole study.")
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
+@click.option("--workers", type=_positive, help="Evaluations at a time; default one a core.")
+@click.option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
+@storage_option
+def search(
+    experiment_yaml: Path,
+    study: str | None,
+    trials: int | None,
+    hours: float | None,
+    workers: int | None,
+    ray_address: str | None,
+    storage: str,
+) -> None:
+    """Runs a study or goes on with it; ends with its front."""
+    from nas import cli_setup
+    from nas.display import SearchDisplay
+    from nas.store import TrialStore
+
+    experiment = cli_setup.experiment(
+        experiment_yaml, study=study, trials=trials, hours=hours, workers=workers
+    )
+    gate = cli_setup.gate(experiment)
+    store = TrialStore.create(storage, experiment.study, cli_setup.record(experiment))
+    with _owned(store), SearchDisplay(experiment.trials, experiment.hours) as display:
+        if _finished(store, experiment.trials):
+            display.say(f"{experiment.study} already has its {experiment.trials} trials")
+        else:
+            _search(experiment, gate, store, display, ray_address)
+    _report(store, storage)
+
+
+@click.command()
+@click.argument("experiment_yaml", type=click.Path(path_type=Path))
+@json_option
+def check(experiment_yaml: Path, as_json: bool) -> None:
+    """Validates an experiment with all that it names; says what a search would meet."""
+    import numpy as np
+
+    from nas import cli_setup, tables
+
+    experiment = cli_setup.experiment(experiment_yaml)
+    gate, rng = cli_setup.gate(experiment), np.random.default_rng(experiment.seed)
+    _lower(experiment, gate, rng)
+    gate.require_feasible(rng)
+    document = cli_setup.check_document(experiment, gate, gate.share_inside(rng))
+    show(document, tables.check(document), as_json)
+
+
+COMMANDS = (check, search)
+
+
+@contextmanager
+def _owned(store: TrialStore) -> Iterator[None]:
+    store.acquire()
+    try:
+        yield
+    finally:
+        store.release()
+
+
+def _finished(store: TrialStore, trials: int | None) -> bool:
+    recorded = store.trials()
+    asked = {trial.ask for trial in recorded}
+    finished = {trial.ask for trial in recorded if not trial.abandoned}
+    return trials is not None and len(asked) >= trials and asked == finished
+
+
+def _search(
+    experiment: Experiment,
+    gate: Gate,
+    store: TrialStore,
+    display: SearchDisplay,
+    ray_address: str | None,
+) -> None:
+    import numpy as np
+
+    from nas import cli_setup
+
+    rng = np.random.default_rng(experiment.seed)
+    unlowered = gate.unlowered(rng)
+    if not unlowered:
+        gate.require_feasible(rng)
+    with cli_setup.workers(experiment, ray_address) as workers:
+        size = f"{experiment.space.size:,} architectures of {experiment.space.name}"
+        display.say(f"{experiment.study}: {size}, {workers.count} workers")
+        _prepare(gate, store, workers, display, unlowered, rng)
+        _run(experiment, gate, store, workers, display)
+
+
+def _prepare(
+    gate: Gate,
+    store: TrialStore,
+    workers: Workers,
+    display: SearchDisplay,
+    unlowered: dict[str, tuple[int, ...]],
+    rng: Any,
+) -> None:
+    """Lowers and prepares; a budget that nothing meets shows as soon as all is lowered."""
+    checked = False
+    with closing(workers.prepare(unlowered)) as preparation:
+        for done in preparation:
+            display.prepare(done.lowered, done.blocks, done.prepared)
+            store.renew()
+            if done.lowered == done.blocks and not checked:
+                gate.require_feasible(rng)
+                checked = True
+
+
+def _run(
+    experiment: Experiment, gate: Gate, store: TrialStore, workers: Workers, display: SearchDisplay
+) -> None:
+    from nas.folders import log_folder
+    from nas.search import run_search
+    from nas.searchers.nsga2 import Nsga2Searcher
+
+    objectives, logs = experiment.objectives, log_folder(experiment.study)
+    searcher = Nsga2Searcher(
+        gate.space,
+        list(objectives.values()),
+        gate.feasible,
+        experiment.population,
+        experiment.seed,
+    )
+    search = run_search(
+        searcher, gate, store, workers, objectives, logs, experiment.trials, experiment.hours
+    )
+    with closing(search) as events:
+        for progress in events:
+            _display(display, store, progress)
+    if progress.exhausted:
+        display.say(f"{experiment.study}: nothing new is left inside the budget")
+
+
+def _display(display: SearchDisplay, store: TrialStore, progress: Progress) -> None:
+    from nas.entries import entry, hypervolume
+
+    entries = [entry(trial) for trial in store.trials() if trial.state == "complete"]
+    volume = hypervolume(entries, store.record())
+    display.search(
+        done=progress.told + progress.failed,
+        failed=progress.failed,
+        running=len(progress.running),
+        proposals=store.proposals(),
+        hypervolume=volume["value"] if volume else None,
+    )
+
+
+def _report(store: TrialStore, storage: str) -> None:
+    """The front as a table and a picture, and where to go from here."""
+    from nas import tables
+    from nas.entries import study_document
+    from nas.folders import study_folder
+    from nas.plot import save_front
+
+    document = study_document(store)
+    if not document["front"]:
+        click.echo(f"{store.name}: no trial is complete; nas show {store.name} 0 says why")
+        return
+    picture = study_folder(store.name) / "front.png"
+    save_front(document, picture)
+    print_table(tables.front(document))
+    option = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
+    best = document["front"][0]["trial"]
+    click.echo(f"plot: {picture}")
+    click.echo(f"next: nas show {store.name} {best}{option} · nas dashboard {store.name}{option}")
+
+
+def _lower(experiment: Experiment, gate: Gate, rng: Any) -> None:
+    """Lowers what sampled architectures need: then their share inside the budget is quick."""
+    from nas import cli_setup
+    from nas.display import SearchDisplay
+
+    unlowered = gate.unlowered(rng)
+    if not unlowered:
+        return
+    with SearchDisplay(None, None) as display, cli_setup.workers(experiment, None) as workers:
+        for done in workers.lower(unlowered):
+            display.prepare(done.lowered, done.blocks, False)

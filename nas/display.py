@@ -1,0 +1,121 @@
+"""Progress on stderr: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+
+class SearchDisplay:
+    """Shows how far a search is; a context manager."""
+
+    def __init__(self, trials: int | None, hours: float | None) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            trials: that the study will have, if stated.
+            hours: that the search may take, if stated.
+        """
+        self._trials, self._hours = trials, hours
+        self._console = Console(stderr=True, highlight=False)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[text]}"),
+        )
+        self._bar = Progress(
+            *columns,
+            console=self._console,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._start = time.monotonic()
+        self._done_before: int | None = None
+        self._last = ""
+
+    def __enter__(self) -> SearchDisplay:
+        if self._console.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        if self._console.is_terminal:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text, soft_wrap=not self._console.is_terminal, markup=False)
+
+    def prepare(self, lowered: int, blocks: int, prepared: bool) -> None:
+        """The work before the first evaluation."""
+        shared = "done" if prepared else "running"
+        text = f"{lowered}/{blocks} blocks lowered, shared part {shared}"
+        self._show("preparing", lowered + prepared, blocks + 1, text)
+
+    def search(
+        self,
+        done: int,
+        failed: int,
+        running: int,
+        proposals: tuple[int, int],
+        hypervolume: float | None,
+    ) -> None:
+        """The search itself; counts are of the whole study, `proposals` all and over budget."""
+        if self._done_before is None:
+            self._done_before, self._start = done, time.monotonic()
+        goal = f"/{self._trials}" if self._trials else ""
+        parts = [f"{done}{goal} trials"]
+        parts += [f"{failed} failed"] if failed else []
+        proposed, over_budget = proposals
+        if proposed:
+            parts.append(f"{(proposed - over_budget) / proposed:.0%} inside budget")
+        if hypervolume is not None:
+            parts.append(f"hypervolume {hypervolume:.4g}")
+        parts.append(self._time_left(done, running))
+        fraction = self._fraction(done)
+        self._show("searching", round(1000 * fraction), 1000, ", ".join(filter(None, parts)))
+
+    def _show(self, what: str, done: int, total: int, text: str) -> None:
+        if not self._console.is_terminal:
+            if text != self._last:
+                self.say(f"{what}: {text}")
+            self._last = text
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(what, total=total, text=text)
+        self._bar.update(self._task, description=what, completed=done, total=total, text=text)
+
+    def _fraction(self, done: int) -> float:
+        by_trials = done / self._trials if self._trials else 0.0
+        by_time = self._elapsed_seconds() / (self._hours * 3600) if self._hours else 0.0
+        return min(1.0, max(by_trials, by_time))
+
+    def _time_left(self, done: int, running: int) -> str:
+        finished = done - (self._done_before or 0)
+        bounds = [self._hours * 3600 - self._elapsed_seconds()] if self._hours else []
+        if self._trials and finished > 0:
+            # What runs now is half done, on average.
+            pace_seconds = self._elapsed_seconds() / (finished + running / 2)
+            bounds.append((self._trials - done - running / 2) * pace_seconds)
+        return f"{_duration(max(0.0, min(bounds)))} left" if bounds else ""
+
+    def _elapsed_seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

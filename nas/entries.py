@@ -1,0 +1,98 @@
+"""From the record to what is shown: one document for table, plot and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nas import pareto
+from nas.store import StudyRecord, Trial, TrialStore
+
+
+def entry(trial: Trial) -> dict[str, Any]:
+    """A complete trial as one flat record: what was chosen, what it scored and what it costs."""
+    return {
+        "trial": trial.number,
+        "key": trial.key,
+        "choices": dict(trial.choices),
+        **trial.metrics,
+        **trial.price,
+        "seconds": trial.seconds,
+    }
+
+
+def study_document(store: TrialStore) -> dict[str, Any]:
+    """What a study holds, JSON-ready.
+
+    Returns:
+        `study`, `objectives`, `directions`, `budget`, `provenance`, `space`, `trials` (counts),
+        `proposals` (counts), `hypervolume` (`value`, `reference`; None before the first result),
+        `front` and `dominated` (entries; the front from the best in the first objective on).
+    """
+    record, trials = store.record(), store.trials()
+    entries = [entry(trial) for trial in trials if trial.state == "complete"]
+    best = pareto.front(entries, record.objectives)
+    on_front = {e["trial"] for e in best}
+    return {
+        "study": store.name,
+        "space": record.space,
+        "objectives": list(record.objectives),
+        "directions": dict(record.objectives),
+        "budget": dict(record.limits),
+        "provenance": dict(record.provenance),
+        "trials": _counts(trials),
+        "proposals": _proposals(store),
+        "hypervolume": hypervolume(entries, record),
+        "front": best,
+        "dominated": [e for e in entries if e["trial"] not in on_front],
+    }
+
+
+def hypervolume(entries: list[dict[str, Any]], record: StudyRecord) -> dict[str, Any] | None:
+    """Hypervolume with the reference point that it is measured from; None without entries."""
+    if not entries:
+        return None
+    values = pareto.minimised(entries, record.objectives)
+    limits = next(iter(record.limits.values()))
+    point = pareto.reference_point(values, record.objectives, limits)
+    signs = [1.0 if way == "minimize" else -1.0 for way in record.objectives.values()]
+    reference = {n: s * p for n, s, p in zip(record.objectives, signs, point.tolist(), strict=True)}
+    return {"value": pareto.hypervolume(values, point), "reference": reference}
+
+
+def trial_document(store: TrialStore, trial: Trial) -> dict[str, Any]:
+    """One trial whole, JSON-ready, failed or running ones too."""
+    shown = {
+        "study": store.name,
+        "state": trial.state,
+        "started": trial.started,
+        "error": trial.error,
+        "provenance": dict(store.record().provenance),
+    }
+    return {**entry(trial), **shown, "blocks": dict(trial.blocks)}
+
+
+def held_against(provenance: Mapping[str, Mapping[str, Any]]) -> str:
+    """One sentence a device: how its latencies are known and what the budget was held against."""
+    sentences = [
+        f"{device}: latencies are {p['kind']}"
+        f"{'' if p['kind'] == 'measured' else ', not measured on a device'};"
+        f" the budget is held against the {p['held_against']}"
+        for device, p in provenance.items()
+    ]
+    return ". ".join(sentences)
+
+
+def _counts(trials: list[Trial]) -> dict[str, int]:
+    return {
+        "asked": len({trial.ask for trial in trials}),
+        "complete": sum(trial.state == "complete" for trial in trials),
+        "failed": sum(trial.state == "failed" and not trial.abandoned for trial in trials),
+        "running": sum(trial.state == "running" for trial in trials),
+        "abandoned": sum(trial.abandoned for trial in trials),
+    }
+
+
+def _proposals(store: TrialStore) -> dict[str, int]:
+    proposed, over_budget = store.proposals()
+    return {"proposed": proposed, "over_budget": over_budget}

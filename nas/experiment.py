@@ -1,0 +1,235 @@
+"""The experiment file: read, validated whole and once, before anything is spent."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError
+
+from evaluators.protocol import Direction
+from latency.table import LatencyTable, load_table
+from nas.plugin import EvaluatorSpec, accepted
+from search_spaces.load import find_space, load_space
+from search_spaces.space import SearchSpace
+from search_spaces.yaml_files import import_object, parse, read_yaml
+
+DEVICE = "iphone-17-pro-max"
+DEFAULT_BUDGET = {DEVICE: {"encode_ms": 230.0, "decode_ms": 150.0}}
+SAMPLE = "sample"
+
+_Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+_Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class ExperimentError(ValueError):
+    """An experiment that cannot be run; the message names file and key."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Searcher(_Strict):
+    population: Annotated[int, Field(ge=2)] = 12
+
+
+class _ExperimentFile(_Strict):
+    study: _Name
+    space: StrictStr
+    budget: Annotated[
+        dict[str, Annotated[dict[str, _Milliseconds], Field(min_length=1)]], Field(min_length=1)
+    ] = DEFAULT_BUDGET
+    objectives: Annotated[list[StrictStr], Field(min_length=1, max_length=3)] = [
+        "bd_rate_lpips",
+        "decode_ms",
+    ]
+    searcher: _Searcher = _Searcher()
+    evaluator: StrictStr = "evaluators.proxy:ProxyEvaluator"
+    data: StrictStr | None = None
+    device: StrictStr | None = None
+    proxy: dict[str, Any] = {}
+    trials: Annotated[int, Field(ge=1)] | None = None
+    hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One search, ready to be set up.
+
+    Attributes:
+        file: where it was read from.
+        study: name of the record that it fills.
+        space: what is searched.
+        space_file: absolute path of the space, for the workers.
+        limits: device -> metric -> hard limit in ms; the first device's figures are the flat ones.
+        tables: device -> latency table.
+        objectives: one to three metrics, each with the direction that is better.
+        population: of the searcher.
+        evaluator: what scores a candidate.
+        trials: candidates to train in the whole study, or None.
+        hours: longest time to search, or None.
+        workers: evaluations at a time, or None for one a core.
+        seed: of searcher and evaluations.
+        identity: all that a result depends on, JSON-ready; a study is recorded under one.
+    """
+
+    file: Path
+    study: str
+    space: SearchSpace
+    space_file: Path
+    limits: Mapping[str, Mapping[str, float]]
+    tables: Mapping[str, LatencyTable]
+    objectives: Mapping[str, Direction]
+    population: int
+    evaluator: EvaluatorSpec
+    trials: int | None
+    hours: float | None
+    workers: int | None
+    seed: int
+    identity: Mapping[str, Any]
+
+
+def load_experiment(file: Path) -> Experiment:
+    """Reads and checks an experiment with everything that it names.
+
+    Args:
+        file: YAML; paths in it are relative to its folder.
+
+    Raises:
+        ExperimentError: not the schema, or it names an objective, an evaluator or a setting that
+            does not exist.
+        SpaceError: the space cannot be used.
+        TableError: a device has no usable latency table.
+    """
+    document = parse(_ExperimentFile, read_yaml(file, ExperimentError), str(file), ExperimentError)
+    if document.trials is None and document.hours is None:
+        raise ExperimentError(f"{file}: trials: is missing; state trials, hours or both")
+    folder = file.resolve().parent
+    try:
+        return _experiment(document, file, folder)
+    except ExperimentError as error:
+        raise ExperimentError(f"{file}: {error}") from None
+
+
+def require_name(name: str, where: str) -> None:
+    """Fails unless `name` may name a study, and so a folder.
+
+    Raises:
+        ExperimentError: it may not.
+    """
+    try:
+        TypeAdapter(_Name).validate_python(name)
+    except ValidationError:
+        raise ExperimentError(
+            f"{where}: {name!r} is not a name of letters, digits, dots, dashes and underscores"
+        ) from None
+
+
+def _experiment(document: _ExperimentFile, file: Path, folder: Path) -> Experiment:
+    space_file = find_space(document.space, folder).resolve()
+    space = load_space(space_file)
+    stages = tuple(space.design(space.reference).stages)
+    tables = {name: load_table(_beside(name, folder)) for name in document.budget}
+    evaluator = _evaluator(document, folder)
+    return Experiment(
+        file=file,
+        study=document.study,
+        space=space,
+        space_file=space_file,
+        limits=_limits(document, tables, stages),
+        tables={table.device: table for table in tables.values()},
+        objectives=_objectives(document.objectives, evaluator, stages),
+        population=document.searcher.population,
+        evaluator=evaluator,
+        trials=document.trials,
+        hours=document.hours,
+        workers=None if document.workers == "auto" else document.workers,
+        seed=document.seed,
+        identity=_identity(document, space, tables),
+    )
+
+
+def _limits(
+    document: _ExperimentFile, tables: Mapping[str, LatencyTable], stages: Sequence[str]
+) -> dict[str, Mapping[str, float]]:
+    valid = [f"{stage}_ms" for stage in stages]
+    for device, limits in document.budget.items():
+        for name in limits:
+            if name not in valid:
+                raise ExperimentError(f"budget.{device}.{name}: {_instead(name, valid)}")
+    limits_by_device = {tables[name].device: limits for name, limits in document.budget.items()}
+    if len(limits_by_device) < len(document.budget):
+        raise ExperimentError("budget: two of its tables are for the same device; keep one")
+    return dict(limits_by_device)
+
+
+def _evaluator(document: _ExperimentFile, folder: Path) -> EvaluatorSpec:
+    known = accepted(import_object(document.evaluator, folder, "evaluator", ExperimentError))
+    settings = dict(document.proxy)
+    for name, value in (("data", _data(document.data, folder)), ("device", document.device)):
+        if name in settings:
+            raise ExperimentError(f"proxy.{name}: belongs at the top level, beside study")
+        if value is not None and name not in known:
+            raise ExperimentError(f"{name}: {document.evaluator} takes none; leave the key out")
+        if value is not None:
+            settings[name] = value
+    return EvaluatorSpec(document.evaluator, str(folder), settings)
+
+
+def _data(data: str | None, folder: Path) -> str | None:
+    return data if data in (None, SAMPLE) else str((folder / data).resolve())
+
+
+def _objectives(
+    names: Sequence[str], spec: EvaluatorSpec, stages: Sequence[str]
+) -> dict[str, Direction]:
+    valid: dict[str, Direction] = dict(spec.build(ExperimentError).metrics)
+    valid |= dict.fromkeys(price_metrics(stages), "minimize")
+    for name in names:
+        if name not in valid:
+            raise ExperimentError(f"objectives: unknown {name!r}; {_instead(name, valid)}")
+    if len(set(names)) < len(names):
+        raise ExperimentError("objectives: one stands twice")
+    return {name: valid[name] for name in names}
+
+
+def price_metrics(stages: Sequence[str]) -> tuple[str, ...]:
+    """Metrics that need no training, all to be minimised."""
+    timed = tuple(f"{stage}_ms" for stage in stages)
+    return (*timed, "network_ms", "coding_ms", "parameters", "kmacs_per_pixel")
+
+
+def _identity(
+    document: _ExperimentFile, space: SearchSpace, tables: Mapping[str, LatencyTable]
+) -> dict[str, Any]:
+    return {
+        "space": f"{space.name} {space.fingerprint[:12]}",
+        "objectives": document.objectives,
+        "budget": document.budget,
+        "latency": {name: _digest(table) for name, table in tables.items()},
+        "searcher": document.searcher.model_dump(),
+        "evaluator": document.evaluator,
+        "data": document.data or SAMPLE,
+        "proxy": document.proxy,
+        "seed": document.seed,
+    }
+
+
+def _digest(table: LatencyTable) -> str:
+    return hashlib.sha256(table.model_dump_json().encode()).hexdigest()[:12]
+
+
+def _beside(name: str, folder: Path) -> str:
+    return str(folder / name) if name.endswith((".yaml", ".yml")) else name
+
+
+def _instead(name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
+    close = get_close_matches(name, list(valid), n=1)
+    return f"did you mean {close[0]!r}?" if close else f"it has {', '.join(valid)}"

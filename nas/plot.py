@@ -1,0 +1,115 @@
+"""The front as a picture."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas.entries import held_against
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LABELS = {
+    "bd_rate_lpips": "BD-rate by LPIPS against the reference [%]",
+    "bd_rate_psnr": "BD-rate by PSNR against the reference [%]",
+    "bpp_coded": "rate as written [bit/pixel]",
+    "bpp_estimated": "rate by likelihood [bit/pixel]",
+    "psnr": "PSNR [dB]",
+    "lpips": "LPIPS",
+    "learned_gain_db": "gain over the linear decoder [dB]",
+    "parameters": "parameters",
+    "kmacs_per_pixel": "kMACs per pixel",
+}
+_FRONT, _REST = "#0b5fa5", "#9aa5b1"
+
+
+def save_front(document: Mapping[str, Any], file: Path) -> None:
+    """Draws a study's front with the dominated trials behind it.
+
+    Args:
+        document: from `entries.study_document`, with at least one entry on the front.
+        file: PNG, written in one step.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    x, y = _axes(document["objectives"])
+    _draw(axes, document, x, y)
+    _decorate(axes, document, x, y)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(suffix=".png", dir=file.parent)
+    os.close(handle)
+    figure.savefig(temporary, dpi=160)
+    Path(temporary).chmod(0o644)
+    Path(temporary).replace(file)
+
+
+def _axes(objectives: Sequence[str]) -> tuple[str, str]:
+    """Cost to the right, quality upwards; one objective is drawn over the trials."""
+    return ("trial", objectives[0]) if len(objectives) == 1 else (objectives[1], objectives[0])
+
+
+def _draw(axes: Axes, document: Mapping[str, Any], x: str, y: str) -> None:
+    front = sorted(document["front"], key=lambda entry: float(entry[x]))
+    rest = document["dominated"]
+    axes.scatter(
+        [e[x] for e in rest],
+        [e[y] for e in rest],
+        s=22,
+        color=_REST,
+        alpha=0.6,
+        linewidths=0,
+        label=f"dominated ({len(rest)})",
+    )
+    # A staircase is the front of two objectives; of three it is a cloud.
+    line = {"drawstyle": "steps-post"} if len(document["objectives"]) == 2 else {"linestyle": ""}
+    axes.plot(
+        [e[x] for e in front],
+        [e[y] for e in front],
+        marker="o",
+        markersize=6,
+        linewidth=1.6,
+        color=_FRONT,
+        label=f"front ({len(front)})",
+        **line,  # type: ignore[arg-type]
+    )
+    for e in front:
+        axes.annotate(
+            str(e["trial"]),
+            (e[x], e[y]),
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=8,
+            color=_FRONT,
+        )
+
+
+def _decorate(axes: Axes, document: Mapping[str, Any], x: str, y: str) -> None:
+    analytic = [p for p in document["provenance"].values() if p["kind"] == "analytic"]
+    title = f"{document['study']}: {len(document['front'])} on the front of {document['space']}"
+    axes.set_title(title, loc="left", fontweight="bold", fontsize=12, pad=22 if analytic else 8)
+    if analytic:
+        note = f"analytic latency. {held_against(document['provenance'])}"
+        axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=8, color="#52606d")
+    axes.set_xlabel(_label(x, document))
+    axes.set_ylabel(_label(y, document))
+    axes.grid(visible=True, color="#e4e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(0.08)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _label(name: str, document: Mapping[str, Any]) -> str:
+    limit = next(iter(document["budget"].values())).get(name)
+    text = _LABELS.get(name) or (f"{name[:-3]} [ms]" if name.endswith("_ms") else name)
+    way = document["directions"].get(name)
+    better = {"minimize": ", lower is better", "maximize": ", higher is better", None: ""}[way]
+    return text + better + (f" (budget {limit:g} ms)" if limit is not None else "")

@@ -1,0 +1,73 @@
+"""A user's evaluator by import path: what is passed to the workers instead of pickled classes."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from evaluators.protocol import Evaluator
+from search_spaces.yaml_files import import_object
+
+
+@dataclass(frozen=True)
+class EvaluatorSpec:
+    """How to make an evaluator in any process that sees the same files.
+
+    Attributes:
+        path: `package.module:Name`, or `./file.py:Name` relative to `folder`.
+        folder: absolute folder that file paths start from.
+        settings: keyword arguments of the constructor, JSON-ready.
+    """
+
+    path: str
+    folder: str
+    settings: Mapping[str, Any]
+
+    def build(self, error: type[ValueError]) -> Evaluator:
+        """Imports, checks the settings and constructs.
+
+        Raises:
+            error: no such class, or settings that its constructor does not take.
+        """
+        made = import_object(self.path, Path(self.folder), "evaluator", error)
+        if not callable(made):
+            raise error(f"evaluator: {self.path} is not a class")
+        known = accepted(made)
+        values = {
+            name: _checked(name, value, known, error) for name, value in self.settings.items()
+        }
+        try:
+            return cast(Evaluator, made(**values))
+        except (TypeError, ValueError) as problem:
+            raise error(f"proxy: {self.path}: {problem}") from None
+
+
+def accepted(made: Any) -> dict[str, Any]:
+    """Names of a constructor's arguments with their types; `Any` where it states none."""
+    try:
+        hints = get_type_hints(getattr(made, "__init__", made) if isinstance(made, type) else made)
+    except NameError:
+        hints = {}
+    return {name: hints.get(name, Any) for name in inspect.signature(made).parameters}
+
+
+def _checked(name: str, value: Any, known: Mapping[str, Any], error: type[ValueError]) -> Any:
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+        raise error(f"proxy.{name}: unknown key; {hint}")
+    try:
+        # JSON rules: strict, and a list may stand for a tuple.
+        return TypeAdapter(known[name]).validate_json(json.dumps(value), strict=True)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        key = ".".join(str(part) for part in ("proxy", name, *first["loc"]))
+        raise error(f"{key}: {message[0].lower()}{message[1:]} (got {value!r})") from None

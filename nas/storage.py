@@ -1,0 +1,104 @@
+"""Opening an Optuna storage, with one-line errors for what can be wrong with one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage, get_storage
+from sqlalchemy.engine import URL
+
+LOCK_SECONDS = 5
+
+
+class StudyError(ValueError):
+    """A storage or a study that cannot be used; says what, where and what next."""
+
+
+def create_storage(url: str) -> BaseStorage:
+    """Opens a storage for writing; an SQLite file and its folder are made when missing.
+
+    Args:
+        url: SQLAlchemy URL, such as `sqlite:///runs/nas.db`.
+
+    Raises:
+        StudyError: not a URL, locked, unreachable, or not a database.
+    """
+    file = sqlite_file(url)
+    if file is not None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as problem:
+            raise StudyError(
+                f"storage {url}: cannot make {file.parent}: {problem.strerror}"
+            ) from None
+    return _open(url)
+
+
+def open_storage(url: str) -> BaseStorage:
+    """Opens a storage that exists.
+
+    Raises:
+        StudyError: there is none, or it cannot be read.
+    """
+    file = sqlite_file(url)
+    if file is not None and not file.exists():
+        raise StudyError(f"storage {url}: there is no such file yet; start a study: nas search")
+    return _open(url)
+
+
+@contextmanager
+def one_line_errors(url: str) -> Iterator[None]:
+    """Turns what a storage raises into a `StudyError`."""
+    try:
+        yield
+    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as problem:
+        cause = problem.__cause__ or problem
+        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+        raise StudyError(f"storage {shown(url)}: {reason}; {_next_step(reason)}") from None
+    except (ImportError, RuntimeError) as problem:
+        reason = str(problem).strip().splitlines()[0]
+        raise StudyError(f"storage {shown(url)}: {reason}") from None
+
+
+def sqlite_file(url: str) -> Path | None:
+    """The file of an SQLite URL; None for other databases and for URIs."""
+    parsed = _parsed(url)
+    name = parsed.database or ""
+    plain = parsed.get_backend_name() == "sqlite" and name not in ("", ":memory:")
+    return Path(name) if plain and not name.startswith("file:") else None
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    return _parsed(url).render_as_string(hide_password=True)
+
+
+def _open(url: str) -> BaseStorage:
+    optuna.logging.set_verbosity(logging.ERROR)
+    sqlite = _parsed(url).get_backend_name() == "sqlite"
+    arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
+    with one_line_errors(url):
+        return get_storage(RDBStorage(url, engine_kwargs=arguments))
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return sqlalchemy.engine.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise StudyError(
+            f"storage {url!r} is not an SQLAlchemy URL such as sqlite:///runs/nas.db"
+        ) from None
+
+
+def _next_step(reason: str) -> str:
+    if "locked" in reason:
+        return "another process is writing; stop it or wait, then try again"
+    if "readonly" in reason or "read-only" in reason:
+        return "make the file and its folder writable or choose another --storage"
+    return "check --storage"

@@ -1,0 +1,378 @@
+"""The record: one study in an Optuna storage, written by the driver only.
+
+A trial is claimed (RUNNING) when it is asked for and finished once, COMPLETE or FAILED. The driver
+owns a study by a lease that it renews; whoever opens the study after its owner is gone abandons
+the claims that were left (FAILED, `abandoned`), so that they are asked for again.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from evaluators.protocol import Direction
+from nas.storage import StudyError, create_storage, one_line_errors, open_storage, shown
+from search_spaces.space import Architecture, Choice, SearchSpace
+
+LEASE_SECONDS = 120.0
+_LEASE = "nas:lease:"
+
+State = Literal["running", "complete", "failed"]
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """What a study was recorded under.
+
+    Attributes:
+        identity: all that a result depends on; a study goes on under the same one only.
+        objectives: name -> better direction.
+        limits: device -> metric -> limit in ms.
+        space: name of the space.
+        provenance: device -> how its latencies are known.
+        about: experiment file, versions, machine, date: for people.
+    """
+
+    identity: Mapping[str, Any]
+    objectives: Mapping[str, Direction]
+    limits: Mapping[str, Mapping[str, float]]
+    space: str
+    provenance: Mapping[str, Mapping[str, Any]]
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is recorded when an architecture is asked for.
+
+    Attributes:
+        ask: position among the study's asks; a repeated ask keeps it.
+        told_before: results that the searcher had been told when it asked.
+        architecture: what was asked for.
+        price: its latency and size, JSON-ready.
+        blocks: its latency by block, JSON-ready.
+        overshoot: ms over each limit, at most 0.
+    """
+
+    ask: int
+    told_before: int
+    architecture: Architecture
+    price: Mapping[str, Any]
+    blocks: Mapping[str, Any]
+    overshoot: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recorded trial.
+
+    Attributes:
+        told: position among the results that the searcher was told; None unless complete.
+        metrics: what the evaluator returned; empty unless complete.
+        error: one line; None unless failed.
+        abandoned: failed because its owner was gone: asked for again under the same `ask`.
+        seconds: the evaluation took; None while running or abandoned.
+    """
+
+    number: int
+    state: State
+    ask: int
+    told_before: int
+    told: int | None
+    key: str
+    code: tuple[int, ...]
+    choices: Mapping[str, Choice]
+    price: Mapping[str, Any]
+    blocks: Mapping[str, Any]
+    values: tuple[float, ...] | None
+    metrics: Mapping[str, Any]
+    error: str | None
+    abandoned: bool
+    seconds: float | None
+    started: str
+
+
+class TrialStore:
+    """One study's record."""
+
+    def __init__(self, storage: BaseStorage, url: str, name: str, study_id: int) -> None:
+        self.name = name
+        self._storage = storage
+        self._url = url
+        self.study_id = study_id
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._renewed = 0.0
+
+    @classmethod
+    def open(cls, url: str, name: str) -> TrialStore:
+        """An existing study, for reading.
+
+        Raises:
+            StudyError: no such storage or study.
+        """
+        storage = open_storage(url)
+        with one_line_errors(url):
+            try:
+                return cls(storage, url, name, storage.get_study_id_from_name(name))
+            except KeyError:
+                raise StudyError(_no_study(url, name, studies(url))) from None
+
+    @classmethod
+    def create(cls, url: str, name: str, record: StudyRecord) -> TrialStore:
+        """A new study, or the existing one when it was recorded under the same identity.
+
+        One that holds no trials yet is made anew.
+
+        Raises:
+            StudyError: the storage cannot be written, or the study differs; says in what.
+        """
+        storage = create_storage(url)
+        ways = [StudyDirection[way.upper()] for way in record.objectives.values()]
+        with one_line_errors(url):
+            if name in (study.study_name for study in storage.get_all_studies()):
+                store = cls(storage, url, name, storage.get_study_id_from_name(name))
+                if storage.get_n_trials(store.study_id):
+                    _require_same(name, store.record().identity, record.identity)
+                    return store
+                store._require_no_other()
+                storage.delete_study(store.study_id)
+            store = cls(storage, url, name, storage.create_new_study(ways, name))
+            for key in ("identity", "objectives", "limits", "space", "provenance", "about"):
+                storage.set_study_user_attr(store.study_id, key, getattr(record, key))
+        return store
+
+    def record(self) -> StudyRecord:
+        """What the study was recorded under.
+
+        Raises:
+            StudyError: it was not written by this program.
+        """
+        with one_line_errors(self._url):
+            attributes = self._storage.get_study_user_attrs(self.study_id)
+        if "identity" not in attributes:
+            raise StudyError(f"study {self.name!r} in {shown(self._url)} was not recorded by nas")
+        names = ("identity", "objectives", "limits", "space", "provenance", "about")
+        return StudyRecord(**{name: attributes[name] for name in names})
+
+    def trials(self) -> list[Trial]:
+        """Every trial, abandoned ones included, in the order of their claims."""
+        with one_line_errors(self._url):
+            frozen = self._storage.get_all_trials(self.study_id, deepcopy=False)
+        return [_trial(trial) for trial in frozen if "ask" in trial.user_attrs]
+
+    def proposals(self) -> tuple[int, int]:
+        """How many architectures the searcher proposed, and how many of them were over budget."""
+        with one_line_errors(self._url):
+            attributes = self._storage.get_study_user_attrs(self.study_id)
+        proposed, over_budget = attributes.get("proposals", (0, 0))
+        return proposed, over_budget
+
+    def acquire(self) -> None:
+        """Takes the study for this process and abandons the claims of owners that are gone.
+
+        Raises:
+            StudyError: another process is searching it, or the storage cannot be written.
+        """
+        self._require_no_other()
+        self.renew(force=True)
+        try:
+            self._require_no_other()
+        except StudyError:
+            self.release()
+            raise
+        for trial in self.trials():
+            if trial.state == "running":
+                self.fail(trial.number, "abandoned: its search was stopped", abandoned=True)
+
+    def renew(self, force: bool = False) -> None:
+        """Extends the lease when a quarter of it has passed."""
+        now = time.time()
+        if force or now - self._renewed > LEASE_SECONDS / 4:
+            self._set_lease(now + LEASE_SECONDS)
+            self._renewed = now
+
+    def release(self) -> None:
+        """Gives the study up at once."""
+        self._set_lease(0.0)
+
+    def count(self, proposed: int, over_budget: int) -> None:
+        """Records how many architectures the searcher proposed in the whole study."""
+        with one_line_errors(self._url):
+            self._storage.set_study_user_attr(self.study_id, "proposals", [proposed, over_budget])
+
+    def claim(self, space: SearchSpace, claim: Claim) -> int:
+        """Records an ask as RUNNING; returns the trial's number."""
+        choices = claim.architecture.choices
+        options = {p.name: CategoricalDistribution(p.choices) for p in space.parameters}
+        template = create_trial(
+            state=TrialState.RUNNING,
+            params=dict(choices),
+            distributions={name: options[name] for name in choices},
+            user_attrs=_claim_attributes(claim, self._owner),
+            system_attrs={"constraints": list(claim.overshoot)},
+        )
+        with one_line_errors(self._url):
+            trial_id = self._storage.create_new_trial(self.study_id, template)
+            return self._storage.get_trial_number_from_id(trial_id)
+
+    def complete(
+        self,
+        number: int,
+        values: Sequence[float],
+        metrics: Mapping[str, Any],
+        told: int,
+        seconds: float,
+    ) -> None:
+        """Finishes a trial as COMPLETE, in one step as seen by readers.
+
+        Raises:
+            StudyError: it is finished already.
+        """
+        attributes = {"metrics": dict(metrics), "told": told, "seconds": seconds}
+        self._finish(number, TrialState.COMPLETE, values, attributes)
+
+    def fail(
+        self, number: int, error: str, seconds: float | None = None, abandoned: bool = False
+    ) -> None:
+        """Finishes a trial as FAILED with a one-line reason.
+
+        Raises:
+            StudyError: it is finished already.
+        """
+        attributes = {"error": error, "abandoned": abandoned, "seconds": seconds}
+        self._finish(number, TrialState.FAIL, None, attributes)
+
+    def _finish(
+        self,
+        number: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        with one_line_errors(self._url):
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+            try:
+                for name, value in attributes.items():
+                    self._storage.set_trial_user_attr(trial_id, name, value)
+                self._storage.set_trial_state_values(trial_id, state, values)
+            except UpdateFinishedTrialError:
+                raise StudyError(
+                    f"study {self.name!r}: trial {number} was finished by another process;"
+                    " run one search a study at a time"
+                ) from None
+
+    def _set_lease(self, until: float) -> None:
+        with one_line_errors(self._url):
+            self._storage.set_study_system_attr(self.study_id, _LEASE + self._owner, until)
+
+    def _require_no_other(self) -> None:
+        with one_line_errors(self._url):
+            attributes = self._storage.get_study_system_attrs(self.study_id)
+        for key, until in attributes.items():
+            owner = key.removeprefix(_LEASE)
+            if key.startswith(_LEASE) and owner != self._owner and _lives(owner, until):
+                raise StudyError(
+                    f"study {self.name!r} is being searched by process {owner.split(':')[1]} on"
+                    f" {owner.split(':')[0]}; wait for it, stop it, or choose another --study"
+                )
+
+
+def studies(url: str) -> list[str]:
+    """Names of the studies in a storage, oldest first.
+
+    Raises:
+        StudyError: no such storage.
+    """
+    storage = open_storage(url)
+    with one_line_errors(url):
+        return [study.study_name for study in storage.get_all_studies()]
+
+
+def _claim_attributes(claim: Claim, owner: str) -> dict[str, Any]:
+    return {
+        "ask": claim.ask,
+        "told_before": claim.told_before,
+        "key": claim.architecture.key,
+        "code": list(claim.architecture.code),
+        "choices": dict(claim.architecture.choices),
+        "price": dict(claim.price),
+        "blocks": dict(claim.blocks),
+        "owner": owner,
+    }
+
+
+_STATES: Mapping[TrialState, State] = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.FAIL: "failed",
+}
+
+
+def _trial(frozen: FrozenTrial) -> Trial:
+    attributes, complete = frozen.user_attrs, frozen.state == TrialState.COMPLETE
+    return Trial(
+        number=frozen.number,
+        state=_STATES[frozen.state],
+        ask=attributes["ask"],
+        told_before=attributes["told_before"],
+        told=attributes["told"] if complete else None,
+        key=attributes["key"],
+        code=tuple(attributes["code"]),
+        choices=attributes["choices"],
+        price=attributes["price"],
+        blocks=attributes["blocks"],
+        values=tuple(frozen.values) if complete else None,
+        metrics=attributes["metrics"] if complete else {},
+        error=attributes.get("error") if frozen.state == TrialState.FAIL else None,
+        abandoned=bool(attributes.get("abandoned")) and frozen.state == TrialState.FAIL,
+        seconds=attributes.get("seconds") if frozen.state.is_finished() else None,
+        started=frozen.datetime_start.isoformat(timespec="seconds")
+        if frozen.datetime_start
+        else "",
+    )
+
+
+def _lives(owner: str, until: float) -> bool:
+    """Whether a lease still holds: not run out, and its process not known to be gone."""
+    host, pid, _ = owner.rsplit(":", 2)
+    if until < time.time():
+        return False
+    return host != socket.gethostname() or _runs(int(pid))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _require_same(name: str, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for key, value in wanted.items():
+        if recorded.get(key) != value:
+            raise StudyError(
+                f"study {name!r} was recorded with {key} {recorded.get(key)!r}, the experiment has"
+                f" {value!r}; choose another name with --study"
+            )
+
+
+def _no_study(url: str, name: str, known: Sequence[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"it holds {', '.join(known) or 'none'}"
+    return f"no study {name!r} in {shown(url)}; {hint}"

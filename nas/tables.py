@@ -1,0 +1,181 @@
+"""Documents as tables for people; the same documents are printed as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nas.entries import held_against
+
+_SHOWN = ("bpp_coded", "psnr", "lpips", "encode_ms", "decode_ms", "parameters", "kmacs_per_pixel")
+_HEADS = {
+    "bd_rate_lpips": "BD-rate\nLPIPS %",
+    "bd_rate_psnr": "BD-rate\nPSNR %",
+    "bpp_coded": "bpp\ncoded",
+    "bpp_estimated": "bpp\nest.",
+    "psnr": "PSNR\ndB",
+    "lpips": "LPIPS",
+    "parameters": "para-\nmeters",
+    "kmacs_per_pixel": "kMACs\n/pixel",
+    "learned_gain_db": "gain\ndB",
+}
+_DIGITS = {"bpp_coded": 4, "bpp_estimated": 4, "lpips": 4, "psnr": 2, "learned_gain_db": 2}
+
+
+def front(document: Mapping[str, Any]) -> RenderableType:
+    """The front, best in the first objective first, with what its latencies are worth."""
+    objectives = document["objectives"]
+    names = [*objectives, *(name for name in _SHOWN if name not in objectives)]
+    names = [name for name in names if all(name in entry for entry in document["front"])]
+    table = _table(["trial", *(_head(name) for name in names)])
+    for entry in document["front"]:
+        table.add_row(str(entry["trial"]), *(number(name, entry[name]) for name in names))
+    trials = document["trials"]
+    title = Text(f"{document['study']}: {len(document['front'])} on the front", style="bold")
+    title.append(
+        f" of {trials['complete']} trained ({trials['failed']} failed), {_volume(document)}",
+        style="not bold",
+    )
+    return Group(title, table, Text(f"{budget(document)}. {held_against(document['provenance'])}."))
+
+
+def trial(document: Mapping[str, Any]) -> RenderableType:
+    """One trial whole: choices, figures, rate-distortion points, latency by block."""
+    head = Text(f"{document['study']} trial {document['trial']} ", style="bold")
+    head.append(f"{document['key']}, {document['state']}, log {document['log']}", style="not bold")
+    parts: list[RenderableType] = [head]
+    if document["error"]:
+        parts.append(Text(f"error: {document['error']}", style="red"))
+    parts.append(pairs("choices", document["choices"]))
+    flat = {k: v for k, v in document.items() if isinstance(v, (int, float)) and k != "trial"}
+    parts.append(pairs("figures", flat))
+    if document.get("rd_points"):
+        parts.append(records("rate-distortion points", document["rd_points"]))
+    for device, stages in document["blocks"].items():
+        parts += [_blocks(f"{device}, {stage}", rows) for stage, rows in stages.items()]
+    return Group(*parts, Text(f"{held_against(document['provenance'])}."))
+
+
+def studies(documents: Iterable[Mapping[str, Any]]) -> Table:
+    """One line a study."""
+    table = _table(
+        ["study", "space", "objectives", "asked", "trained", "failed", "running", "front"]
+    )
+    for d in documents:
+        counts = (d["trials"][name] for name in ("asked", "complete", "failed", "running"))
+        objectives = ", ".join(d["objectives"])
+        table.add_row(d["study"], d["space"], objectives, *map(str, counts), str(d["front"]))
+    return table
+
+
+def space(document: Mapping[str, Any]) -> RenderableType:
+    """A space: its size and its parameters."""
+    low, high = document["kmacs_per_pixel"]
+    head = Text(f"{document['name']}: ", style="bold")
+    head.append(
+        f"{document['size']:,} architectures, {document['block_signatures']} block signatures,"
+        f" {low:.2f} to {high:.2f} kMACs/pixel (of {document['sampled']:,} sampled)",
+        style="not bold",
+    )
+    table = _table(["parameter", "choices", "when"])
+    for parameter in document["parameters"]:
+        when = parameter["when"]
+        condition = f"{when['parameter']} in {_list(when['choices'])}" if when else ""
+        table.add_row(parameter["name"], _list(parameter["choices"]), condition)
+    return Group(head, table)
+
+
+def check(document: Mapping[str, Any]) -> Table:
+    """What `nas check` found, for people."""
+    seconds, limits = document["seconds"], document["budget"].items()
+    shown = {
+        "study": document["study"],
+        "space": f"{document['space']}, {document['size']:,} architectures",
+        "inside the budget": f"{document['share_inside_budget']:.1%} of sampled architectures",
+        "budget": "; ".join(f"{d} {n} {x:g}" for d, held in limits for n, x in held.items()),
+        "latency": held_against(document["provenance"]),
+        "objectives": ", ".join(document["objectives"]),
+        "reference": ", ".join(f"{n} {number(n, x)}" for n, x in document["reference"].items()),
+        "trials": document["trials"] or "until time is up",
+        "workers": document["workers"],
+        "time": "unknown" if seconds is None else f"about {seconds / 60:.0f} min",
+    }
+    return pairs(f"{document['experiment']} is valid", shown)
+
+
+def pairs(title: str, values: Mapping[str, Any]) -> Table:
+    """Names and values, one a line."""
+    table = Table(
+        title=title, title_justify="left", box=None, show_header=False, padding=(0, 2, 0, 0)
+    )
+    for name, value in values.items():
+        table.add_row(name, number(name, value))
+    return table
+
+
+def records(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Records with the same fields."""
+    table = _table(list(rows[0]), title)
+    for row in rows:
+        table.add_row(*(number(name, value) for name, value in row.items()))
+    return table
+
+
+def budget(document: Mapping[str, Any]) -> str:
+    """The limits in words, and the share of proposals inside them."""
+    limits = [
+        f"{device} {', '.join(f'{name[:-3]} {limit:g} ms' for name, limit in held.items())}"
+        for device, held in document["budget"].items()
+    ]
+    counts = document["proposals"]
+    inside = counts["proposed"] - counts["over_budget"]
+    share = f", met by {inside} of {counts['proposed']} proposals" if counts["proposed"] else ""
+    return f"budget: {'; '.join(limits)}{share}"
+
+
+def number(name: str, value: Any) -> str:
+    """A value as tables show it."""
+    if not isinstance(value, float):
+        return (
+            f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        )
+    if "_ms" in name:
+        return f"{value:.1f}"
+    return (
+        f"{value:.{_DIGITS.get(name, 2)}f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2g}"
+    )
+
+
+def _blocks(title: str, rows: Sequence[Sequence[Any]]) -> Table:
+    table = _table(["step", "block", "ms"], title)
+    for step, signature, ms in rows:
+        table.add_row(step, signature, f"{ms:.2f}")
+    return table
+
+
+def _table(heads: Sequence[str], title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for i, head in enumerate(heads):
+        text = i == 0 or head in ("block", "space", "objectives", "choices", "when")
+        table.add_column(head, justify="left" if text else "right", overflow="fold")
+    return table
+
+
+def _head(name: str) -> str:
+    return _HEADS.get(name) or (f"{name[:-3]}\nms" if name.endswith("_ms") else name)
+
+
+def _volume(document: Mapping[str, Any]) -> str:
+    volume = document["hypervolume"]
+    if volume is None:
+        return "no hypervolume"
+    point = ", ".join(f"{name} {number(name, x)}" for name, x in volume["reference"].items())
+    return f"hypervolume {volume['value']:.4g} from ({point})"
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ", ".join(str(value) for value in values)

@@ -1,0 +1,248 @@
+"""Evaluations out, results in: stateless Ray tasks on this machine or on a cluster.
+
+A task gets import paths and codes, never pickled classes, so that a user's own file works wherever
+the same files are to be seen. Nothing is retried here: every attempt is the record's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from evaluators.protocol import SetupError
+from nas import tasks
+from nas.tasks import Code, Outcome, Setting
+
+_TEMPORARY = "nas-ray-"
+_OBJECT_STORE_BYTES = 128 * 2**20
+
+
+class WorkerError(RuntimeError):
+    """There are no workers, or what every evaluation shares could not be made."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How far the work before the first evaluation has come."""
+
+    lowered: int
+    blocks: int
+    prepared: bool
+
+
+class Workers:
+    """A Ray cluster, ours or a joined one, as a context manager.
+
+    Attributes:
+        count: evaluations that run at a time.
+    """
+
+    def __init__(
+        self, setting: Setting, logs: Path, count: int | None = None, address: str | None = None
+    ) -> None:
+        """Nothing starts before the context is entered.
+
+        Args:
+            setting: of the study.
+            logs: folder for Ray's own log; absolute.
+            count: evaluations at a time; default one a core.
+            address: of a running cluster to join; default: a local one, started and stopped here.
+        """
+        self.setting = setting
+        self.count = count or os.cpu_count() or 1
+        self._wanted = count
+        self._address = address
+        self._logs = logs
+        self._running: dict[Any, tuple[int, float]] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Workers:
+        import ray
+
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._quieten()
+        try:
+            ray.init(**self._options())
+        except Exception as problem:
+            self._stack.close()
+            reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            where = f"the cluster at {self._address}" if self._address else "a local Ray cluster"
+            raise WorkerError(f"cannot use {where}: {reason}") from problem
+        self._stack.callback(ray.shutdown)
+        if self._address:
+            self.count = self._wanted or int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self.cancel()
+        self._stack.close()
+
+    @property
+    def free(self) -> int:
+        """How many more evaluations may be submitted now."""
+        return self.count - len(self._running)
+
+    def prepare(self, unlowered: Mapping[str, Code]) -> Generator[Preparation]:
+        """Prepares the evaluator and lowers blocks at the same time.
+
+        Args:
+            unlowered: block signature -> code of an architecture that has it.
+
+        Raises:
+            SetupError: the evaluator misses something; says what.
+            WorkerError: preparing or lowering failed.
+        """
+        log = self._logs / "prepare.log"
+        shared = {self._submit(tasks.prepare, self.setting, str(log)): ""}
+        yield from self._done({**shared, **self._lowering(unlowered)}, log)
+
+    def lower(self, unlowered: Mapping[str, Code]) -> Generator[Preparation]:
+        """Lowers blocks without preparing; arguments and errors as for `prepare`."""
+        yield from self._done(self._lowering(unlowered), self._logs)
+
+    def submit(self, trial: int, code: Code, log: Path) -> None:
+        """Starts an evaluation."""
+        reference = self._submit(tasks.evaluate, self.setting, code, str(log))
+        self._running[reference] = (trial, time.monotonic())
+
+    def wait(self, timeout_seconds: float = 1.0) -> list[tuple[int, Outcome]]:
+        """Trials that ended since, with their outcomes; empty when none did in time."""
+        import ray
+
+        if not self._running:
+            return []
+        ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_seconds)
+        return [(self._running[reference][0], self._collect(reference)) for reference in ready]
+
+    def cancel(self) -> None:
+        """Stops what runs."""
+        self._cancel(self._running)
+        self._running.clear()
+
+    def _lowering(self, unlowered: Mapping[str, Code]) -> dict[Any, str]:
+        file = self.setting.space_file
+        return {self._submit(tasks.lower, file, code, s): s for s, code in unlowered.items()}
+
+    def _done(self, pending: dict[Any, str], log: Path) -> Generator[Preparation]:
+        """Waits for tasks; the one without a signature is the preparation."""
+        import ray
+
+        blocks = sum(signature != "" for signature in pending.values())
+        try:
+            while pending:
+                ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
+                for reference in ready:
+                    _require(_get(reference, 0.0), pending.pop(reference), log)
+                left = sum(signature != "" for signature in pending.values())
+                yield Preparation(blocks - left, blocks, left == len(pending))
+        finally:
+            self._cancel(pending)
+
+    def _collect(self, reference: Any) -> Outcome:
+        _, start = self._running.pop(reference)
+        return _get(reference, time.monotonic() - start)
+
+    def _submit(self, task: Any, *arguments: Any) -> Any:
+        import ray
+
+        return ray.remote(task).options(num_cpus=1, max_retries=0).remote(*arguments)
+
+    def _cancel(self, references: Mapping[Any, Any]) -> None:
+        import ray
+
+        for reference in references:
+            with contextlib.suppress(Exception):
+                ray.cancel(reference, force=True)
+
+    def _options(self) -> dict[str, Any]:
+        common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        if self._address:
+            return {**common, "address": self._address}
+        _remove_left_behind()
+        folder = tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=_short_folder())
+        self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return {
+            **common,
+            "num_cpus": self.count,
+            "include_dashboard": False,
+            "object_store_memory": _OBJECT_STORE_BYTES,
+            "_temp_dir": folder,
+        }
+
+    def _quieten(self) -> None:
+        """Ray's own messages go to a file: it writes some to the driver's stdout."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        tasks.cap_threads()
+        file = self._stack.enter_context((self._logs / "ray.log").open("a", encoding="utf-8"))
+        logger = logging.getLogger("ray")
+        self._stack.callback(setattr, logger, "handlers", logger.handlers)
+        logger.handlers = [logging.StreamHandler(file)]
+        logger.propagate = False
+        self._stack.enter_context(contextlib.redirect_stdout(file))
+
+
+def _get(reference: Any, seconds: float) -> Outcome:
+    import ray
+
+    try:
+        outcome: Outcome = ray.get(reference)
+        return outcome
+    except ray.exceptions.RayError as problem:
+        return Outcome(None, _lost(problem), type(problem).__name__, seconds)
+
+
+def _lost(problem: Exception) -> str:
+    reasons = {
+        "WorkerCrashedError": "its process ended in the middle: killed, out of memory or exited",
+        "OutOfMemoryError": "its process was killed because the machine ran out of memory",
+    }
+    kind = type(problem).__name__
+    first = (str(problem).strip().splitlines() or ["no reason given"])[0]
+    return reasons.get(kind) or f"its worker was lost: {kind}: {first}"
+
+
+def _require(outcome: Outcome, signature: str, log: Path) -> None:
+    if outcome.error is None:
+        return
+    if outcome.error_type == SetupError.__name__:
+        raise SetupError(outcome.error.removeprefix(f"{outcome.error_type}: "))
+    what = f"lowering {signature}" if signature else "preparing the evaluator"
+    where = "" if signature else f"; see {log}"
+    raise WorkerError(f"{what} failed: {outcome.error}{where}")
+
+
+def _short_folder() -> str | None:
+    """Sockets live under it, and their paths may have about 100 characters."""
+    return "/tmp" if Path("/tmp").is_dir() else None
+
+
+def _remove_left_behind() -> None:
+    """Folders of local clusters whose driver was killed."""
+    for folder in Path(_short_folder() or tempfile.gettempdir()).glob(f"{_TEMPORARY}*-*"):
+        pid = folder.name.removeprefix(_TEMPORARY).split("-")[0]
+        if pid.isdigit() and not _runs(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,195 @@
+"""Lowering: blocks to Core ML operations, each once, on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from latency import lowering
+from latency.ops import Op
+from search_spaces.blocks import Block, Shape
+from search_spaces.build import NetworkModule
+from search_spaces.codec import blocks
+from search_spaces.load import load_space
+
+EVERY_KIND: tuple[Block, ...] = (
+    blocks.Analysis(128),
+    blocks.HyperAnalysis(128, 24),
+    blocks.HyperSynthesis(128, 24, "mu"),
+    blocks.HyperSynthesis(128, 24, "log_scale"),
+    blocks.Quantise(128),
+    blocks.Synthesis(128),
+    blocks.Stem(2, 16),
+    blocks.Residual(16, 3, 256),
+    blocks.Inverted(16, 5, 256),
+    blocks.SqueezeExcite(16, 256),
+    blocks.Head(2, 16),
+)
+ALL_SCALES = {
+    "quarter.depth": 1,
+    "quarter.width": 24,
+    "quarter.block": "inverted",
+    "quarter.kernel": 5,
+    "quarter.attention": "se",
+    "half.depth": 2,
+    "half.width": 16,
+    "half.block": "residual",
+    "half.kernel": 3,
+    "half.attention": "se",
+    "full.depth": 1,
+    "full.width": 8,
+    "full.block": "inverted",
+    "full.kernel": 3,
+    "full.attention": "none",
+}
+
+
+@dataclass(frozen=True)
+class Eigen:
+    """A block that Core ML has no operation for."""
+
+    signature: str = "eigen(size=4)"
+    input_shapes: tuple[Shape, ...] = ((4, 4),)
+    macs: int = 0
+    parameters: int = 0
+
+    def build(self) -> nn.Module:
+        return _Eigen()
+
+
+class _Eigen(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.eigvalsh(x)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lowered")
+
+
+@pytest.mark.parametrize("stage", ["encode", "decode"])
+def test_network_operations_are_the_union_of_those_of_its_blocks(stage: str, cache: Path) -> None:
+    space = load_space("tiny")
+    design = space.design(space.architecture(space.encode(ALL_SCALES)))
+    network = design.stages[stage].network
+    shapes = {"image": (3, 512, 512), "level": (8,), "hyper": (24, 16, 16)}
+    shapes["symbols"] = (int(space.fixed["latent_channels"]), 32, 32)
+    inputs = [shapes[name] for name in network.inputs]
+    whole = lowering.lower_module(NetworkModule(network), inputs, stage)
+    parts = [op for block in network.blocks for op in lowering.lower(block, cache)]
+    assert Counter(op.text for op in whole) == Counter(op.text for op in parts)
+
+
+@pytest.mark.parametrize("block", EVERY_KIND, ids=lambda block: block.signature)
+def test_operations_count_the_macs_that_the_block_states(block: Block, cache: Path) -> None:
+    assert sum(op.macs for op in lowering.lower(block, cache)) == block.macs
+
+
+def test_stem_folds_to_one_convolution(cache: Path) -> None:
+    ops = lowering.lower(blocks.Stem(2, 16), cache)
+    convolutions = [op.weights for op in ops if op.type in ("conv", "matmul")]
+    assert convolutions == [((16, 12, 3, 3), (16,))]
+
+
+def test_border_casts_are_left_out(cache: Path) -> None:
+    types = [op.type for op in lowering.lower(blocks.Quantise(128), cache)]
+    assert types == ["sub", "round"]
+
+
+def test_line_of_an_operation_tells_strides_and_groups_apart(cache: Path) -> None:
+    (conv, *_) = lowering.lower(blocks.Inverted(16, 5, 256), cache)
+    assert conv.text == (
+        "conv 1x16x256x256 w16x1x5x5 w16 -> 1x16x256x256"
+        " dilations=1x1 groups=16 pad=2x2x2x2 strides=1x1 fp16"
+    )
+
+
+def test_second_lowering_reads_the_disk(cache: Path) -> None:
+    block = blocks.Quantise(64)
+    lowering.lower(block, cache)
+    file = lowering.cache_file(block, cache)
+    file.write_text(file.read_text().replace('"round"', '"ceil"'))
+    assert [op.type for op in lowering.lower(block, cache)] == ["sub", "ceil"]
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"ops": [{"type": "conv"}]}'])
+def test_damaged_cache_file_is_made_again(damage: str, cache: Path) -> None:
+    block = blocks.Quantise(32)
+    intact = lowering.lower(block, cache)
+    lowering.cache_file(block, cache).write_text(damage)
+    assert not lowering.is_lowered(block, cache)
+    assert lowering.lower(block, cache) == intact
+    assert lowering.is_lowered(block, cache)
+
+
+def test_lowering_leaves_torchs_generator_as_it_was(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    lowering.lower(blocks.Stem(2, 16), tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_inexpressible_block_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(lowering.LoweringError, match=r"eigen\(size=4\) cannot be lowered") as error:
+        lowering.lower(Eigen(), tmp_path)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unusable_cache_folder_is_an_error_that_says_what_next(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(lowering.LoweringError, match="set NAS_CACHE_DIR"):
+        lowering.lower(blocks.Quantise(16), tmp_path / "file")
+
+
+def test_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NAS_CACHE_DIR", str(tmp_path))
+    assert lowering.cache_file(blocks.Quantise(16)).parent == tmp_path / "lowered"
+
+
+def test_changed_source_beside_a_block_is_lowered_anew(tmp_path: Path) -> None:
+    (tmp_path / "family.py").write_text(
+        "class Mine:\n    signature, input_shapes = 'mine()', ((3, 8, 8),)\n"
+    )
+    ask = "from family import Mine; from latency.lowering import cache_file; "
+    command = [sys.executable, "-c", ask + "print(cache_file(Mine()).name)"]
+
+    def name() -> str:
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, check=True
+        ).stdout.decode()
+
+    first = name()
+    assert name() == first
+    (tmp_path / "modules.py").write_text("WIDTH = 4\n")
+    assert name() != first
+
+
+def test_processes_that_lower_at_once_agree_in_silence(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from latency.lowering import lower;"
+        "from search_spaces.codec.blocks import Quantise; lower(Quantise(8), Path(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    running = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    for process in running:
+        assert process.communicate() == (b"", b"")
+        assert process.returncode == 0
+    assert [file.suffix for file in tmp_path.iterdir()] == [".json"]
+    assert len(lowering.lower(blocks.Quantise(8), tmp_path)) == 2
+
+
+def test_operation_keeps_its_shapes_through_the_disk(tmp_path: Path) -> None:
+    made = lowering.lower(blocks.Quantise(8), tmp_path)
+    read = lowering.lower(blocks.Quantise(8), tmp_path)
+    assert made == read
+    assert isinstance(read[0], Op)
+    assert hash(read) == hash(made)

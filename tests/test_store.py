@@ -1,0 +1,215 @@
+"""The record: claims, leases and results, on real SQLite."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import toy
+
+from nas import store as store_module
+from nas.entries import study_document
+from nas.storage import StudyError, shown
+from nas.store import Claim, StudyRecord, TrialStore
+from search_spaces.load import load_space
+from search_spaces.space import SearchSpace
+
+RECORD = StudyRecord(
+    identity={"space": "toy 1", "objectives": ["loss", "decode_ms"], "seed": 1},
+    objectives={"loss": "minimize", "decode_ms": "minimize"},
+    limits={"phone": {"decode_ms": 150.0}},
+    space="toy",
+    provenance={"phone": {"kind": "analytic", "held_against": "point estimate"}},
+    about={"created": "2026-01-01"},
+)
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    toy.write_experiment(tmp_path)
+    return load_space(tmp_path / "toy.yaml")
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/runs/nas.db"
+
+
+def claim(space: SearchSpace, ask: int, depth: int = 1) -> Claim:
+    choices = {"depth": depth, "width": 8, "mixing": "shuffle", "groups": 2}
+    architecture = space.architecture(space.encode(choices))
+    price = {"decode_ms": 10.0 * depth, "latency": {"phone": {"decode_ms": 10.0 * depth}}}
+    return Claim(ask, 0, architecture, price, {"phone": {"decode": [["a", "b", 1.0]]}}, [-140.0])
+
+
+def test_trial_is_running_until_it_is_finished(url: str, space: SearchSpace) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    number = store.claim(space, claim(space, 0))
+    assert TrialStore.open(url, "s").trials()[0].state == "running"
+    store.complete(number, [1.5, 10.0], {"loss": 1.5}, told=0, seconds=2.0)
+    (trial,) = TrialStore.open(url, "s").trials()
+    assert (trial.state, trial.values, trial.metrics) == ("complete", (1.5, 10.0), {"loss": 1.5})
+    assert trial.choices == claim(space, 0).architecture.choices
+    assert space.architecture(trial.code).key == trial.key
+
+
+def test_trial_is_finished_only_once(url: str, space: SearchSpace) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    number = store.claim(space, claim(space, 0))
+    store.fail(number, "collapsed")
+    with pytest.raises(StudyError, match="trial 0 was finished by another process"):
+        store.complete(number, [1.0, 1.0], {}, told=0, seconds=1.0)
+    (trial,) = store.trials()
+    assert (trial.state, trial.error, trial.abandoned) == ("failed", "collapsed", False)
+
+
+def test_claims_of_a_dead_process_are_abandoned(
+    url: str, space: SearchSpace, tmp_path: Path
+) -> None:
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[3]);"
+        "from test_store import RECORD, claim, load_space, TrialStore;"
+        "space = load_space(sys.argv[2] + '/toy.yaml');"
+        "store = TrialStore.create(sys.argv[1], 's', RECORD); store.acquire();"
+        "store.claim(space, claim(space, 0)); os._exit(1)"
+    )
+    tests = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", code, url, str(tmp_path), tests], timeout=60)
+    store = TrialStore.create(url, "s", RECORD)
+    assert [trial.state for trial in store.trials()] == ["running"]
+    store.acquire()
+    (trial,) = store.trials()
+    assert (trial.state, trial.abandoned) == ("failed", True)
+
+
+def test_study_of_a_living_process_is_not_taken(url: str, space: SearchSpace) -> None:
+    first, second = (TrialStore.create(url, "s", RECORD) for _ in range(2))
+    first.acquire()
+    first.claim(space, claim(space, 0))
+    with pytest.raises(StudyError, match="is being searched by process"):
+        second.acquire()
+    assert first.trials()[0].state == "running"
+    first.release()
+    second.acquire()
+    assert first.trials()[0].abandoned
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(-1.0, True), (60.0, False)])
+def test_lease_of_another_machine_holds_until_it_runs_out(
+    url: str, seconds: float, taken: bool
+) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    study = optuna.load_study(study_name="s", storage=url)
+    lease = f"{store_module._LEASE}elsewhere:1:abc"
+    study._storage.set_study_system_attr(study._study_id, lease, time.time() + seconds)
+    if taken:
+        store.acquire()
+    else:
+        with pytest.raises(StudyError, match="process 1 on elsewhere"):
+            store.acquire()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("space", "toy 2"), ("objectives", ["loss"]), ("seed", 2)]
+)
+def test_study_goes_on_under_the_same_identity_only(
+    url: str, space: SearchSpace, key: str, value: object
+) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    store.claim(space, claim(space, 0))
+    other = replace(RECORD, identity={**RECORD.identity, key: value})
+    with pytest.raises(StudyError, match=f"'s' was recorded with {key} .*--study") as caught:
+        TrialStore.create(url, "s", other)
+    assert "\n" not in str(caught.value)
+    assert len(TrialStore.create(url, "s", RECORD).trials()) == 1
+
+
+def test_study_without_trials_is_made_anew(url: str) -> None:
+    TrialStore.create(url, "s", RECORD)
+    other = replace(RECORD, identity={"space": "other"}, objectives={"loss": "minimize"})
+    assert TrialStore.create(url, "s", other).record().objectives == {"loss": "minimize"}
+
+
+def test_foreign_study_is_left_alone(url: str, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    optuna.create_study(study_name="s", storage=url).optimize(lambda _: 1.0, n_trials=1)
+    with pytest.raises(StudyError, match="was not recorded by nas"):
+        TrialStore.create(url, "s", RECORD)
+    assert len(optuna.load_study(study_name="s", storage=url).trials) == 1
+
+
+def test_optuna_reads_what_was_recorded(url: str, space: SearchSpace) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    for ask, values in enumerate([(3.0, 10.0), (1.0, 30.0), (4.0, 20.0)]):
+        number = store.claim(space, claim(space, ask, depth=ask + 1))
+        store.complete(number, values, {"loss": values[0]}, told=ask, seconds=1.0)
+    study = optuna.load_study(study_name="s", storage=url)
+    front = study_document(store)["front"]
+    assert {trial.number for trial in study.best_trials} == {e["trial"] for e in front} == {0, 1}
+    assert study.trials[1].params == {"depth": 2, "width": 8, "mixing": "shuffle", "groups": 2}
+    assert study.trials[1].system_attrs["constraints"] == [-140.0]
+    json.dumps(study_document(store), allow_nan=False)
+
+
+def test_locked_storage_is_one_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nas.storage.LOCK_SECONDS", 0.2)
+    TrialStore.create(url, "s", RECORD)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StudyError, match="database is locked; another process") as caught:
+            TrialStore.create(url, "s", RECORD)
+    assert "\n" not in str(caught.value)
+
+
+def test_read_only_storage_is_read_and_not_written(url: str, space: SearchSpace) -> None:
+    writable = TrialStore.create(url, "s", RECORD)
+    writable.claim(space, claim(space, 0))
+    file = url.removeprefix("sqlite:///")
+    read_only = f"sqlite:///file:{file}?mode=ro&uri=true"
+    assert len(TrialStore.open(read_only, "s").trials()) == 1
+    with pytest.raises(StudyError, match="readonly database; make the file") as caught:
+        TrialStore.create(read_only, "s", RECORD).acquire()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:///none/nas.db", "there is no such file yet"),
+        ("nas.db", "is not an SQLAlchemy URL"),
+        ("nosuch://host/db", "nosuch"),
+    ],
+)
+def test_storage_that_cannot_be_opened_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError, match=expected) as caught:
+        TrialStore.open(url, "s")
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database" * 100)
+    with pytest.raises(StudyError, match="file is not a database"):
+        TrialStore.create(f"sqlite:///{file}", "s", RECORD)
+    assert file.read_text() == "not a database" * 100
+
+
+def test_unknown_study_names_the_nearest(url: str) -> None:
+    TrialStore.create(url, "quickstart", RECORD)
+    with pytest.raises(StudyError, match="no study 'quickstrt' .*did you mean 'quickstart'"):
+        TrialStore.open(url, "quickstrt")
+
+
+def test_passwords_are_not_shown() -> None:
+    assert "secret" not in shown("postgresql://user:secret@host/db")

@@ -1,0 +1,177 @@
+"""A search that knows no codecs: a space of small networks, scored by a formula.
+
+Tests copy this file beside the YAML files that name its evaluator, as a user would. The builder is
+named where it stands, so that its blocks are lowered once for all tests.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from evaluators.protocol import Direction, EvaluationError
+from search_spaces.blocks import Design, Network, Shape, Stage, Step
+from search_spaces.space import Architecture, Choice, SearchSpace
+
+SIZE = 128
+
+SPACE = {
+    "name": "toy",
+    "builder": f"{Path(__file__).resolve()}:build_design",
+    "parameters": {
+        "depth": {"choices": [1, 2, 3, 4, 5, 6]},
+        "width": {"choices": [8, 16, 32]},
+        "mixing": {"choices": ["none", "shuffle"]},
+        "groups": {"choices": [1, 2, 4], "when": {"mixing": ["shuffle"]}},
+    },
+    "reference": {"depth": 1, "width": 8, "mixing": "none"},
+}
+
+EXPERIMENT = {
+    "study": "toy",
+    "space": "toy.yaml",
+    "evaluator": "./toy.py:ToyEvaluator",
+    "budget": {"iphone-17-pro-max": {"decode_ms": 150}},
+    "objectives": ["loss", "decode_ms"],
+    "searcher": {"population": 6},
+    "trials": 16,
+    "workers": 1,
+    "seed": 3,
+}
+
+
+def write_experiment(folder: Path, **changes: Any) -> Path:
+    """Writes the toy's files into a folder; `changes` replace keys of the experiment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(__file__, folder / "toy.py")
+    (folder / "toy.yaml").write_text(yaml.safe_dump(SPACE, sort_keys=False))
+    content = {key: value for key, value in {**EXPERIMENT, **changes}.items() if value is not None}
+    file = folder / "experiment.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def trained(folder: Path, study: str = "toy") -> list[str]:
+    """Keys in the order in which evaluations began, from what the evaluator itself wrote."""
+    file = folder / "runs" / study / "shared" / "trained.txt"
+    return file.read_text().split() if file.exists() else []
+
+
+def nas(
+    folder: Path, *arguments: str, timeout_seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
+    """Runs the program in a folder, to its end."""
+    command = [sys.executable, "-m", "nas", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=timeout_seconds
+    )
+
+
+@contextmanager
+def ray_cluster() -> Iterator[str]:
+    """The address of a running Ray cluster of two cores, to be joined: starts once for many."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 10**8},
+    )
+    try:
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+@dataclass(frozen=True)
+class Layer:
+    """x -> grouped 3 x 3 convolution of x."""
+
+    width: int
+    groups: int
+
+    @property
+    def signature(self) -> str:
+        return f"layer(width={self.width}, groups={self.groups}, size={SIZE})"
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        return ((self.width, SIZE, SIZE),)
+
+    @property
+    def macs(self) -> int:
+        return 9 * self.width**2 // self.groups * SIZE**2
+
+    @property
+    def parameters(self) -> int:
+        return 9 * self.width**2 // self.groups
+
+    def build(self) -> Any:
+        from torch import nn
+
+        return nn.Conv2d(self.width, self.width, 3, 1, 1, groups=self.groups, bias=False)
+
+
+def build_design(choices: Mapping[str, Choice]) -> Design:
+    """A chain of `depth` layers as the only stage."""
+    layer = Layer(int(choices["width"]), int(choices.get("groups", 1)))
+    names = ["x", *(f"layer.{i}" for i in range(int(choices["depth"])))]
+    steps = tuple(Step(names[i + 1], layer, (names[i],)) for i in range(len(names) - 1))
+    stage = Stage(Network(("x",), steps, (names[-1],)))
+    return Design(stages={"decode": stage}, tiles_per_image=48, pixels_per_tile=SIZE**2)
+
+
+@dataclass(frozen=True)
+class ToyEvaluator:
+    """Deeper and wider is better.
+
+    Attributes:
+        seconds: an evaluation takes.
+        diverging_depth: loses its numbers.
+        failing_depth: says that it collapsed.
+        exiting_depth: takes its process with it.
+    """
+
+    seconds: float = 0.0
+    diverging_depth: int = 0
+    failing_depth: int = 0
+    exiting_depth: int = 0
+    levels: tuple[int, ...] = (1, 2)
+    seconds_per_trial: float = 30.0
+
+    @property
+    def metrics(self) -> Mapping[str, Direction]:
+        return {"loss": "minimize", "accuracy": "maximize"}
+
+    def check(self) -> None: ...
+
+    def prepare(self, space: SearchSpace, directory: Path) -> None:
+        (directory / "prepared").write_text(space.name)
+
+    def evaluate(
+        self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
+    ) -> dict[str, Any]:
+        assert (directory / "prepared").read_text() == space.name
+        with (directory / "trained.txt").open("a") as file:
+            file.write(f"{architecture.key}\n")
+        print(f"evaluating {architecture.key} in {os.getpid()}")
+        time.sleep(self.seconds)
+        depth, width = architecture.choices["depth"], architecture.choices["width"]
+        if depth == self.exiting_depth:
+            os._exit(9)
+        if depth == self.failing_depth:
+            raise EvaluationError("collapsed: the output is constant")
+        loss = 10 / math.sqrt(depth * width) + int(architecture.key, 16) % 1000 / 1e4
+        if depth == self.diverging_depth:
+            loss = float("nan")
+        return {"loss": loss, "accuracy": 1 / (1 + loss), "seed": seed, "levels": self.levels}
