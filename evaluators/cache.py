@@ -64,7 +64,10 @@ class TrainingCache:
         drawn = rng.integers(len(self.levels), size=count)
         if level is not None:
             drawn[:] = self.levels.index(level)
-        cut = [self._cut(*place, i) for place, i in zip(places, drawn, strict=True)]
+        cut = [
+            self._cut(int(place[0]), int(place[1]), int(place[2]), int(i))
+            for place, i in zip(places, drawn, strict=True)
+        ]
         return Crops(
             latents=torch.from_numpy(np.stack([latents for latents, _ in cut])).float(),
             pixels=torch.from_numpy(np.stack([pixels for _, pixels in cut])).float() / 255,

@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluators.cache import TrainingCache
+from evaluators.cache import Crops, TrainingCache
+from evaluators.perceptual import load_lpips
 from evaluators.protocol import EvaluationError
 from evaluators.shared import linear_image
 from search_spaces.build import run
@@ -37,25 +38,15 @@ class Recipe:
         steps: optimiser steps.
         batch: crops a step.
         learning_rate: of Adam after 30 steps of warm-up, decayed linearly over the last quarter.
+        perceptual_from: share of the steps after which LPIPS joins the squared error.
+        perceptual_weight: of LPIPS beside a squared error that starts at 1.
     """
 
     steps: int
     batch: int
     learning_rate: float
-
-
-def decode(codec: Codec, latents: Tensor, level: Tensor) -> Tensor:
-    """Image of dequantised latents, refinements included, not clipped.
-
-    Args:
-        codec: the candidate.
-        latents: symbols + mu, shape (N, M, H/16, W/16).
-        level: one-hot, shape (N, LEVELS).
-
-    Returns:
-        Shape (N, 3, H, W).
-    """
-    return refine(codec, linear_image(codec, latents, level), level)
+    perceptual_from: float
+    perceptual_weight: float
 
 
 def refine(codec: Codec, image: Tensor, level: Tensor) -> Tensor:
@@ -70,7 +61,8 @@ def train_decoder(
     """Trains the refinements of a codec whose shared part is trained.
 
     The loss is the squared error relative to the linear decoder's at the same level, so that every
-    level weighs the same. Weights are averaged exponentially.
+    level weighs the same; towards the end LPIPS is added, since the squared error alone learns to
+    blur. Weights are averaged exponentially.
 
     Returns:
         The codec with averaged weights, on `device`, in evaluation mode.
@@ -78,21 +70,24 @@ def train_decoder(
     Raises:
         EvaluationError: the loss is no longer finite.
     """
-    torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     _calibrate(codec, cache)
-    codec.to(device=device, memory_format=torch.channels_last).train()
+    codec.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = [p for name, p in codec.named_parameters() if is_refinement(name)]
     if not trained:
         return codec.eval()
     averaged = [parameter.detach().clone() for parameter in trained]
-    optimiser = torch.optim.Adam(trained, lr=recipe.learning_rate, betas=(0.9, 0.99))
+    optimiser = torch.optim.Adam(
+        trained, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=device.type != "mps"
+    )
     for step in range(recipe.steps):
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
-        loss = _loss(codec, cache, recipe.batch, rng, device)
+        perceptual = step >= recipe.perceptual_from * recipe.steps
+        weight = recipe.perceptual_weight if perceptual else 0.0
+        loss = _loss(codec, cache.draw(recipe.batch, rng), weight, device)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         _average(averaged, trained, step)
@@ -109,21 +104,17 @@ def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[o
     return contextlib.nullcontext()
 
 
-def _loss(
-    codec: Codec,
-    cache: TrainingCache,
-    batch: int,
-    rng: np.random.Generator,
-    device: torch.device,
-) -> Tensor:
-    crops = cache.draw(batch, rng)
-    latents, pixels = crops.latents.to(device), crops.pixels.to(device)
-    level = one_hot(*crops.levels.tolist()).to(device)
-    image = linear_image(codec, latents, level)
+def _loss(codec: Codec, crops: Crops, lpips_weight: float, device: torch.device) -> Tensor:
+    pixels, level = crops.pixels.to(device), one_hot(*crops.levels.tolist()).to(device)
+    image = linear_image(codec, crops.latents.to(device), level)
     with mixed_precision(device):
         decoded = refine(codec, image.contiguous(memory_format=torch.channels_last), level)
     error = (decoded.float() - pixels).pow(2).mean((1, 2, 3))
-    return (error / crops.linear_mse.to(device)).mean()
+    loss = (error / crops.linear_mse.to(device)).mean()
+    if lpips_weight:
+        with mixed_precision(device):
+            loss = loss + lpips_weight * load_lpips("alex").to(device)(decoded, pixels).mean()
+    return loss
 
 
 def _schedule(step: int, steps: int) -> float:

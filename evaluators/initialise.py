@@ -18,7 +18,7 @@ from search_spaces.codec.transforms import patch_basis
 
 # Quantiser steps of the levels, on the scale of 8-bit samples, and the rate-distortion trade that
 # makes each step the best one: step = 1.3 sqrt(6 / (ln 2 lambda)).
-STEPS_8_BIT = 180.0 * (24.0 / 180.0) ** (np.arange(LEVELS) / (LEVELS - 1))
+STEPS_8_BIT = 230.0 * (40.0 / 230.0) ** (np.arange(LEVELS) / (LEVELS - 1))
 LAMBDAS = 6 * 1.3**2 / (math.log(2) * STEPS_8_BIT**2)
 
 
@@ -69,8 +69,8 @@ def _initialise_bands(
         scale.linear.weight[members, band] = 0.9 / gain
     level = one_hot(LEVELS // 2).expand(len(crops), -1)
     y = codec.steps["analysis"](crops, level)
-    means = hyper.bands(hyper.features(y, level)).mean((0, 2, 3)) - hyper.bands.bias
-    hyper.bands.bias.copy_(-means)
+    means = F.conv2d(hyper.features(y, level), hyper.bands.weight).mean((0, 2, 3))
+    hyper.bands.load_state_dict({"weight": hyper.bands.weight, "bias": -means})
     codec.hyper_log_scale.table.fill_(math.log(0.7))
 
 

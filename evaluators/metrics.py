@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -53,10 +54,8 @@ def bd_rate(points: Sequence[RdPoint], reference: Sequence[RdPoint], metric: str
 
     rates, qualities = _curve(points, metric, "its")
     reference_rates, reference_qualities = _curve(reference, metric, "the reference's")
-    overlap = min(qualities[-1], reference_qualities[-1]) - max(
-        qualities[0], reference_qualities[0]
-    )
-    if overlap <= 0:
+    common_best = min(qualities[-1], reference_qualities[-1])
+    if common_best <= max(qualities[0], reference_qualities[0]):
         raise EvaluationError(f"no BD-rate: {metric} shares no range with the reference")
     value = bjontegaard.bd_rate(
         reference_rates, reference_qualities, rates, qualities,
@@ -69,8 +68,8 @@ def _curve(points: Sequence[RdPoint], metric: str, whose: str) -> tuple[list[flo
     ordered = sorted(points, key=lambda point: point["bpp_coded"])
     rates = [point["bpp_coded"] for point in ordered]
     qualities = [_quality(point[metric], metric) for point in ordered]
-    pairs = list(zip(qualities, qualities[1:], strict=False))
-    if not all(math.isfinite(q) for q in qualities) or any(b <= a for a, b in pairs):
+    rises = all(a < b for a, b in pairwise(qualities))
+    if not rises or not all(math.isfinite(q) for q in qualities):
         raise EvaluationError(f"no BD-rate: {whose} {metric} does not improve with the rate")
     return rates, qualities
 

@@ -75,16 +75,17 @@ def load_lpips(backbone: str = "alex") -> Lpips:
     return Lpips(backbone).eval().requires_grad_(False)
 
 
-def _network(backbone: str) -> nn.Module:
+def _network(backbone: str) -> Any:
     lpips = _import_lpips()
-    weights = _ArraysOnly(io.BytesIO(weights_file(backbone).read_bytes())).load()
-    network: nn.Module = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
-    layers = next(v for k, v in weights.items() if k.startswith(("AlexNet", "VGG16")))
+    stored = _ArraysOnly(io.BytesIO(weights_file(backbone).read_bytes())).load()
+    network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+    layers = next(v for k, v in stored.items() if k.startswith(("AlexNet", "VGG16")))
     convolutions = [m for m in network.net.modules() if isinstance(m, nn.Conv2d)]
     for i, convolution in enumerate(convolutions):
         kernel = np.array(layers[f"Conv_{i}"]["kernel"], dtype=np.float32)
-        convolution.weight.data = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
-        convolution.bias.data = torch.from_numpy(np.array(layers[f"Conv_{i}"]["bias"], np.float32))
+        bias = np.array(layers[f"Conv_{i}"]["bias"], dtype=np.float32)
+        weights = {"weight": kernel.transpose(3, 2, 0, 1).copy(), "bias": bias}
+        convolution.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
     return network
 
 
@@ -124,6 +125,4 @@ class _ArraysOnly(pickle.Unpickler):
         """The named class, if it is one of numpy's array classes."""
         if (module, name) not in self._KNOWN:
             raise pickle.UnpicklingError(f"refuses {module}.{name}")
-        if name == "_reconstruct":
-            return np._core.multiarray._reconstruct
-        return getattr(np, name)
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from safetensors.torch import load_file
 
 from evaluators import decoder, perceptual, photos, scoring, shared
 from evaluators.cache import CROP, TrainingCache, write_cache
@@ -30,11 +31,13 @@ from evaluators.metrics import bd_rate
 from evaluators.protocol import Direction, SetupError
 from search_spaces.blocks import Design
 from search_spaces.codec.blocks import LEVELS
+from search_spaces.codec.model import Codec
 from search_spaces.space import Architecture, SearchSpace
 
 log = logging.getLogger(__name__)
 
 _SCORED_CROP = 192
+_SHARED_WEIGHTS = "shared.safetensors"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class ProxyEvaluator:
         steps: optimiser steps of a candidate's decoder.
         batch: crops a step.
         learning_rate: of a candidate's decoder.
+        perceptual_from: share of the steps after which LPIPS joins the squared error.
+        perceptual_weight: of LPIPS in the loss; 0 leaves it out.
         shared_steps: optimiser steps of the shared part.
         levels: quality levels that are trained and scored, at least four of 0 to 7.
         level: the one of them at which `bpp_coded`, `psnr` and `lpips` are reported.
@@ -59,6 +64,8 @@ class ProxyEvaluator:
     steps: int = 600
     batch: int = 8
     learning_rate: float = 3e-3
+    perceptual_from: float = 0.75
+    perceptual_weight: float = 1.0
     shared_steps: int = 1500
     levels: tuple[int, ...] = (1, 3, 5, 7)
     level: int = 3
@@ -75,6 +82,8 @@ class ProxyEvaluator:
                 raise ValueError(f"{name}: at least 1")
         if not self.learning_rate > 0:
             raise ValueError("learning_rate: above 0")
+        if self.perceptual_weight < 0 or not 0 <= self.perceptual_from <= 1:
+            raise ValueError("perceptual_weight: at least 0; perceptual_from: 0 to 1")
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -120,7 +129,7 @@ class ProxyEvaluator:
         if architecture == space.reference and seed == self.seed:
             score = reference
         else:
-            score = self._score(space.design(architecture), directory, seed)
+            score = self._score(space, architecture, directory, seed)
         return score | {
             "bd_rate_lpips": bd_rate(score["rd_points"], reference["rd_points"], "lpips"),
             "bd_rate_psnr": bd_rate(score["rd_points"], reference["rd_points"], "psnr"),
@@ -132,18 +141,48 @@ class ProxyEvaluator:
         with FileLock(f"{file}.lock"):
             if not file.is_file():
                 log.info("reference architecture %s", space.reference.key)
-                score = self._score(space.design(space.reference), directory, self.seed)
+                score = self._score(space, space.reference, directory, self.seed)
                 _write_atomically(file, json.dumps(score))
             content: dict[str, Any] = json.loads(file.read_text())
         return content
 
-    def _score(self, design: Design, directory: Path, seed: int) -> dict[str, Any]:
+    def load(
+        self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
+    ) -> Codec:
+        """The codec as `evaluate` left it, on the CPU.
+
+        Raises:
+            SetupError: that architecture was not evaluated under this recipe.
+        """
+        design = space.design(architecture)
+        file = self._weights_file(architecture, directory, seed)
+        if not file.is_file():
+            raise SetupError(f"no weights of {architecture.key} at {file}; evaluate it first")
+        codec = shared.load_shared(design, self._shared(design, directory) / _SHARED_WEIGHTS)
+        codec.load_state_dict(load_file(file), strict=False)
+        return codec.eval()
+
+    def _weights_file(self, architecture: Architecture, directory: Path, seed: int) -> Path:
+        return directory / f"decoder-{architecture.key}-{_key(asdict(self), seed)}.safetensors"
+
+    def _score(
+        self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
+    ) -> dict[str, Any]:
         began = time.monotonic()
+        design = space.design(architecture)
         folder = self._shared(design, directory)
-        codec = shared.load_shared(design, folder / "shared.safetensors")
-        recipe = decoder.Recipe(self.steps, self.batch, self.learning_rate)
+        torch.manual_seed(seed)  # of the refinements' first weights; crops have their own
+        codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
+        recipe = decoder.Recipe(
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            perceptual_from=self.perceptual_from,
+            perceptual_weight=self.perceptual_weight,
+        )
         device = torch_device(self.device)
         codec = decoder.train_decoder(codec, TrainingCache(folder), recipe, seed, device)
+        shared.save_refinements(codec, self._weights_file(architecture, directory, seed))
         trained = time.monotonic()
         score = scoring.score(codec, scoring.load_held_back(folder), self.levels, device)
         at_level = next(p for p in score["rd_points"] if p["level"] == self.level)
@@ -174,17 +213,12 @@ class ProxyEvaluator:
         train = photos.load_photos(files.train, max(CROP, shared.CROP))
         held_back = photos.load_photos(files.held_back, _SCORED_CROP)
         crops = photos.textured_crops(held_back, _SCORED_CROP, self.crops)
-        log.info(
-            "training on %d photographs, scoring %d crops of %d",
-            len(train),
-            len(crops),
-            len(held_back),
-        )
+        log.info("%d photographs to train on, %d crops to score", len(train), len(crops))
         codec = shared.train_shared(design, train, self.shared_steps, self.seed)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="shared-") as name:
             unfinished = Path(name) / "content"
             unfinished.mkdir()
-            shared.save_shared(codec, unfinished / "shared.safetensors")
+            shared.save_shared(codec, unfinished / _SHARED_WEIGHTS)
             write_cache(codec, train, self.levels, unfinished)
             scoring.save_held_back(scoring.code_held_back(codec, crops, self.levels), unfinished)
             unfinished.rename(folder)

@@ -109,7 +109,9 @@ def score(
         decoded = torch.cat(
             [
                 refine(codec, image, condition)
-                for image, condition in zip(linear.split(4), conditions.split(4), strict=True)
+                for image, condition in zip(
+                    torch.split(linear, 4), torch.split(conditions, 4), strict=True
+                )
             ]
         )
         point = _point(decoded, originals)
@@ -130,6 +132,6 @@ def _point(decoded: Tensor, originals: Tensor) -> RdPoint:
         raise EvaluationError("diverged: the decoded images are not finite")
     images = to_8_bit(decoded)
     lpips = load_lpips("alex").to(originals.device)
-    pairs = zip(images.split(4), originals.split(4), strict=True)
+    pairs = zip(torch.split(images, 4), torch.split(originals, 4), strict=True)
     distances = torch.cat([lpips(a, b) for a, b in pairs])
     return {"psnr": psnr(images, originals).mean().item(), "lpips": distances.mean().item()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -68,6 +69,14 @@ def save_shared(codec: Codec, file: Path) -> None:
     save_file(weights, file)
 
 
+def save_refinements(codec: Codec, file: Path) -> None:
+    """Writes what candidates differ in as safetensors, atomically."""
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    weights = {k: v.cpu().contiguous() for k, v in codec.state_dict().items() if is_refinement(k)}
+    save_file(weights, unfinished)
+    unfinished.replace(file)
+
+
 def load_shared(design: Design, file: Path) -> Codec:
     """A codec of `design` with the shared weights of `file`, refinements freshly initialised."""
     codec = Codec(design)
@@ -100,8 +109,13 @@ def linear_image(codec: Codec, latents: Tensor, level: Tensor) -> Tensor:
 def _entropy_parameters(codec: Codec) -> list[dict[str, Any]]:
     scale = cast(modules.ScaleDecoder, codec.steps["scale_decoder"])
     hyper = cast(modules.HyperAnalysis, codec.steps["hyper"])
-    trained: list[nn.Parameter] = [scale.level.table, scale.linear.weight, hyper.bands.bias]
-    return [{"params": [*trained, codec.hyper_log_scale.table], "factor": 1.0}]
+    trained: list[Tensor | None] = [
+        scale.level.table,
+        scale.linear.weight,
+        hyper.bands.bias,
+        codec.hyper_log_scale.table,
+    ]
+    return [{"params": trained, "factor": 1.0}]
 
 
 def _all_parameters(codec: Codec) -> list[dict[str, Any]]:
@@ -132,7 +146,7 @@ def _optimise(
             group["lr"] = rate * group["factor"] * decay * min(1.0, (step + 1) / _WARM_UP_STEPS)
         loss, bpp = _loss(codec, batches())
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         if not math.isfinite(loss.item()):

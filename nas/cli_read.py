@@ -54,7 +54,7 @@ def front(study: str, storage: str, as_json: bool) -> None:
 @storage_option
 @json_option
 def show_trial(study: str, trial: int, storage: str, as_json: bool) -> None:
-    """Shows one trial whole: choices, latency by block, rate-distortion points."""
+    """Shows one trial: choices, figures, latency by block."""
     from nas import tables
     from nas.entries import trial_document
     from nas.folders import log_file, log_folder

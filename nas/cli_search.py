@@ -61,7 +61,7 @@ def search(
 @click.argument("experiment_yaml", type=click.Path(path_type=Path))
 @json_option
 def check(experiment_yaml: Path, as_json: bool) -> None:
-    """Validates an experiment with all that it names; says what a search would meet."""
+    """Validates an experiment and all that it names."""
     import numpy as np
 
     from nas import cli_setup, tables
@@ -203,4 +203,4 @@ def _lower(experiment: Experiment, gate: Gate, rng: Any) -> None:
         return
     with SearchDisplay(None, None) as display, cli_setup.workers(experiment, None) as workers:
         for done in workers.lower(unlowered):
-            display.prepare(done.lowered, done.blocks, False)
+            display.prepare(done.lowered, done.blocks, None)

@@ -14,7 +14,7 @@ from latency.oracle import Estimate, LatencyOracle
 from nas.budget import Gate
 from nas.experiment import Experiment, ExperimentError, load_experiment, require_name
 from nas.folders import log_folder, study_folder
-from nas.store import StudyRecord
+from nas.records import StudyRecord
 from nas.tasks import Setting
 from nas.workers import Workers
 

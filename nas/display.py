@@ -56,11 +56,12 @@ class SearchDisplay:
         """One line that stays."""
         self._console.print(text, soft_wrap=not self._console.is_terminal, markup=False)
 
-    def prepare(self, lowered: int, blocks: int, prepared: bool) -> None:
-        """The work before the first evaluation."""
-        shared = "done" if prepared else "running"
-        text = f"{lowered}/{blocks} blocks lowered, shared part {shared}"
-        self._show("preparing", lowered + prepared, blocks + 1, text)
+    def prepare(self, lowered: int, blocks: int, prepared: bool | None) -> None:
+        """The work before the first evaluation; `prepared` is None where there is only lowering."""
+        parts = [f"{lowered}/{blocks} blocks lowered"] if blocks else []
+        if prepared is not None:
+            parts.append(f"shared part {'done' if prepared else 'running'}")
+        self._show("preparing", lowered + bool(prepared), blocks + 1, ", ".join(parts))
 
     def search(
         self,
@@ -81,16 +82,16 @@ class SearchDisplay:
             parts.append(f"{(proposed - over_budget) / proposed:.0%} inside budget")
         if hypervolume is not None:
             parts.append(f"hypervolume {hypervolume:.4g}")
-        parts.append(self._time_left(done, running))
-        fraction = self._fraction(done)
-        self._show("searching", round(1000 * fraction), 1000, ", ".join(filter(None, parts)))
+        left = self._time_left(done, running)
+        self._show("searching", round(1000 * self._fraction(done)), 1000, ", ".join(parts), left)
 
-    def _show(self, what: str, done: int, total: int, text: str) -> None:
+    def _show(self, what: str, done: int, total: int, text: str, left: str = "") -> None:
         if not self._console.is_terminal:
             if text != self._last:
-                self.say(f"{what}: {text}")
+                self.say(f"{what}: {text}{left}")
             self._last = text
             return
+        text += left
         if self._task is None:
             self._task = self._bar.add_task(what, total=total, text=text)
         self._bar.update(self._task, description=what, completed=done, total=total, text=text)
@@ -107,7 +108,7 @@ class SearchDisplay:
             # What runs now is half done, on average.
             pace_seconds = self._elapsed_seconds() / (finished + running / 2)
             bounds.append((self._trials - done - running / 2) * pace_seconds)
-        return f"{_duration(max(0.0, min(bounds)))} left" if bounds else ""
+        return f", {_duration(max(0.0, min(bounds)))} left" if bounds else ""
 
     def _elapsed_seconds(self) -> float:
         return time.monotonic() - self._start

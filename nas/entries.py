@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas import pareto
-from nas.store import StudyRecord, Trial, TrialStore
+from nas.records import StudyRecord, Trial
+from nas.store import TrialStore
 
 
 def entry(trial: Trial) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.entries import held_against
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -92,12 +90,14 @@ def _draw(axes: Axes, document: Mapping[str, Any], x: str, y: str) -> None:
 
 
 def _decorate(axes: Axes, document: Mapping[str, Any], x: str, y: str) -> None:
-    analytic = [p for p in document["provenance"].values() if p["kind"] == "analytic"]
+    known = document["provenance"].items()
+    analytic = [f"{d} (budget: {p['held_against']})" for d, p in known if p["kind"] == "analytic"]
     title = f"{document['study']}: {len(document['front'])} on the front of {document['space']}"
     axes.set_title(title, loc="left", fontweight="bold", fontsize=12, pad=22 if analytic else 8)
     if analytic:
-        note = f"analytic latency. {held_against(document['provenance'])}"
-        axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=8, color="#52606d")
+        note = f"analytic latency, not measured on a device: {', '.join(analytic)}"
+        text = axes.text(0, 1.015, note, transform=axes.transAxes, fontsize=8, color="#52606d")
+        text.set_in_layout(False)
     axes.set_xlabel(_label(x, document))
     axes.set_ylabel(_label(y, document))
     axes.grid(visible=True, color="#e4e7eb", linewidth=0.8)

@@ -19,8 +19,9 @@ from typing import Protocol
 from evaluators.protocol import Direction
 from nas.budget import Gate
 from nas.folders import log_file
+from nas.records import Claim, Trial
 from nas.storage import StudyError
-from nas.store import Claim, Trial, TrialStore
+from nas.store import TrialStore
 from nas.tasks import Outcome
 from nas.workers import Workers
 from search_spaces.space import Architecture

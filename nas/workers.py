@@ -188,7 +188,8 @@ class Workers:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         tasks.cap_threads()
         file = self._stack.enter_context((self._logs / "ray.log").open("a", encoding="utf-8"))
-        logger = logging.getLogger("ray")
+        # Below `ray`, whose handlers ray.init removes.
+        logger = logging.getLogger("ray._private")
         self._stack.callback(setattr, logger, "handlers", logger.handlers)
         logger.handlers = [logging.StreamHandler(file)]
         logger.propagate = False

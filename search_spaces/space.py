@@ -149,7 +149,8 @@ class SearchSpace:
             if parameter.name not in choices:
                 raise SpaceError(f"{self.name}: {parameter.name} has no value")
             code[0, column] = _index(self.name, parameter, choices[parameter.name])
-        return code[0]
+        row: Codes = code[0]
+        return row
 
     def decode(self, code: Sequence[int] | Codes) -> dict[str, Choice]:
         """The active choices of one code, by parameter name.

@@ -116,7 +116,7 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _mapping_without_repetition(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value]
     for i, key in enumerate(keys):
         if key in keys[:i]:
             raise yaml.YAMLError(

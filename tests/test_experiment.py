@@ -95,7 +95,7 @@ def test_what_is_no_experiment_is_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ExperimentError, match="cannot read .*none.yaml: No such file"):
+    with pytest.raises(ExperimentError, match=r"cannot read .*none.yaml: No such file"):
         load_experiment(tmp_path / "none.yaml")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +17,8 @@ import pytest
 import toy
 import yaml
 
-from nas.store import Trial, TrialStore
+from nas.records import Trial
+from nas.store import TrialStore
 
 URL = "sqlite:///runs/nas.db"
 DEVICE = "iphone-17-pro-max"
@@ -26,6 +28,21 @@ DEVICE = "iphone-17-pro-max"
 def cluster() -> Iterator[str]:
     with toy.ray_cluster() as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, cluster: str) -> Path:
+    """A folder with a finished study of five trials; copy it to change it."""
+    folder = tmp_path_factory.mktemp("searched")
+    toy.write_experiment(folder, trials=5)
+    done = search(folder, cluster)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def again(searched: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(searched, tmp_path / "again"))
 
 
 def trials(folder: Path) -> list[Trial]:
@@ -39,8 +56,8 @@ def search(folder: Path, cluster: str, *arguments: str) -> subprocess.CompletedP
 def started(folder: Path, *arguments: str, until: int) -> subprocess.Popen[str]:
     """A search in its own process, once it has begun `until` evaluations."""
     command = [sys.executable, "-m", "nas", "search", "experiment.yaml", *arguments]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=folder, stdout=pipe, stderr=pipe, text=True)
+    with (folder / "stderr.txt").open("w") as file:
+        process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file, text=True)
     deadline = time.monotonic() + 90
     while len(toy.trained(folder)) < until and process.poll() is None:
         assert time.monotonic() < deadline
@@ -53,15 +70,17 @@ def test_killed_search_trains_the_same_set_as_an_uninterrupted_one(
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
-        toy.write_experiment(folder, proxy={"seconds": 0.15, "failing_depth": 2})
+        toy.write_experiment(folder, trials=14, proxy={"seconds": 0.1, "failing_depth": 2})
     assert search(whole, cluster).returncode == 0
-    process = started(killed, until=9)  # with a cluster of its own, which must go with it
+    process = started(killed, until=8)  # with a cluster of its own, which must go with it
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=30)
+    process.wait(timeout=30)
+    left_behind = list(Path("/tmp").glob(f"nas-ray-{process.pid}-*"))
     running = [trial for trial in trials(killed) if trial.state == "running"]
     assert len(running) == 1
-    done = search(killed, cluster)
+    done = toy.nas(killed, "search", "experiment.yaml")
     assert done.returncode == 0, done.stderr
+    assert not any(folder.exists() for folder in left_behind)
 
     again = running[0].key
     assert sorted(toy.trained(killed)) == sorted([*toy.trained(whole), again])
@@ -73,18 +92,16 @@ def test_killed_search_trains_the_same_set_as_an_uninterrupted_one(
     assert any(error for *_, error in results[0])
 
 
-def test_finished_search_trains_nothing_again_and_goes_on_with_more(
-    tmp_path: Path, cluster: str
-) -> None:
-    toy.write_experiment(tmp_path, trials=5)
-    first = search(tmp_path, cluster)
-    assert first.returncode == 0, first.stderr
-    assert len(toy.trained(tmp_path)) == 5
-    second = search(tmp_path, cluster)
-    assert (second.returncode, second.stdout) == (0, first.stdout)
-    assert len(toy.trained(tmp_path)) == 5
-    assert search(tmp_path, cluster, "--trials", "9").returncode == 0
-    assert len(toy.trained(tmp_path)) == len(set(toy.trained(tmp_path))) == 9
+def test_finished_search_trains_nothing_again(again: Path, cluster: str) -> None:
+    first, second = (search(again, cluster) for _ in range(2))
+    assert (first.returncode, first.stderr) == (0, "toy already has its 5 trials\n")
+    assert first.stdout == second.stdout
+    assert len(toy.trained(again)) == len(trials(again)) == 5
+
+
+def test_more_trials_go_on_from_the_record(again: Path, cluster: str) -> None:
+    assert search(again, cluster, "--trials", "9").returncode == 0
+    assert len(toy.trained(again)) == len(set(toy.trained(again))) == 9
 
 
 def test_over_budget_architecture_is_never_trained(tmp_path: Path, cluster: str) -> None:
@@ -130,9 +147,8 @@ def test_interrupted_search_keeps_what_finished(tmp_path: Path, cluster: str) ->
     toy.write_experiment(tmp_path, proxy={"seconds": 0.3}, workers=2)
     process = started(tmp_path, "--ray-address", cluster, until=6)
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1].startswith("nas: stopped; ")
+    assert process.wait(timeout=30) == 130
+    assert (tmp_path / "stderr.txt").read_text().splitlines()[-1].startswith("nas: stopped; ")
     before = trials(tmp_path)
     assert sum(trial.state == "complete" for trial in before) >= 4
     assert {trial.abandoned for trial in before if trial.state != "complete"} == {True}
@@ -172,53 +188,60 @@ def test_budget_that_nothing_meets_says_how_near_it_came(tmp_path: Path, cluster
     "change", [{"objectives": ["accuracy", "decode_ms"]}, {"seed": 9}], ids=["objectives", "seed"]
 )
 def test_study_recorded_otherwise_is_refused(
-    tmp_path: Path, cluster: str, change: dict[str, Any]
+    again: Path, cluster: str, change: dict[str, Any]
 ) -> None:
-    toy.write_experiment(tmp_path, trials=2)
-    assert search(tmp_path, cluster).returncode == 0
-    record = (tmp_path / "runs/nas.db").read_bytes()
-    toy.write_experiment(tmp_path, trials=2, **change)
+    record = (again / "runs/nas.db").read_bytes()
+    toy.write_experiment(again, trials=5, **change)
     (key,) = change
-    message = one_line(search(tmp_path, cluster))
+    message = one_line(search(again, cluster))
     assert message.startswith(f"nas: study 'toy' was recorded with {key} ")
     assert message.endswith("choose another name with --study")
-    assert (tmp_path / "runs/nas.db").read_bytes() == record
+    assert (again / "runs/nas.db").read_bytes() == record
 
 
-def test_study_of_another_space_is_refused(tmp_path: Path, cluster: str) -> None:
-    toy.write_experiment(tmp_path, trials=2)
-    assert search(tmp_path, cluster).returncode == 0
-    space = tmp_path / "toy.yaml"
+def test_study_of_another_space_is_refused(again: Path, cluster: str) -> None:
+    space = again / "toy.yaml"
     space.write_text(space.read_text().replace("- 32", "- 64"))
-    assert "recorded with space 'toy " in one_line(search(tmp_path, cluster))
+    assert "recorded with space 'toy " in one_line(search(again, cluster))
 
 
 def test_changed_builder_is_noticed_before_anything_is_trained(
     tmp_path: Path, cluster: str
 ) -> None:
     """The price of an architecture decides what is proposed: replay must meet the record."""
-    space = yaml.safe_dump({**toy.SPACE, "builder": "./toy.py:build_design"})
     toy.write_experiment(tmp_path, trials=8, budget={DEVICE: {"decode_ms": 12.0}})
-    (tmp_path / "toy.yaml").write_text(space)
+    space = {**toy.SPACE, "builder": "./priced.py:build_design"}
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(space, sort_keys=False))
+    builder = tmp_path / "priced.py"
+    builder.write_text(PRICED)
     assert search(tmp_path, cluster).returncode == 0
-    source = (tmp_path / "toy.py").read_text()
-    (tmp_path / "toy.py").write_text(source.replace("tiles_per_image=48", "tiles_per_image=53"))
+    builder.write_text(PRICED.replace("tiles_per_image=48", "tiles_per_image=53"))
     done = search(tmp_path, cluster, "--trials", "9")
     assert done.returncode == 2
     assert "prices or versions have changed since" in done.stderr.splitlines()[-1]
     assert len(toy.trained(tmp_path)) == 8
 
 
-def test_locked_storage_is_refused(tmp_path: Path, cluster: str) -> None:
-    toy.write_experiment(tmp_path, trials=2)
-    assert search(tmp_path, cluster).returncode == 0
-    with sqlite3.connect(tmp_path / "runs/nas.db") as other:
+PRICED = f"""
+from dataclasses import replace
+from pathlib import Path
+from search_spaces.yaml_files import import_object
+
+toy = import_object({toy.SPACE["builder"]!r}, Path(), "builder", ValueError)
+
+def build_design(choices):
+    return replace(toy(choices), tiles_per_image=48)
+"""
+
+
+def test_locked_storage_is_refused(again: Path, cluster: str) -> None:
+    with sqlite3.connect(again / "runs/nas.db") as other:
         other.execute("BEGIN EXCLUSIVE")
-        assert "database is locked; another process" in one_line(search(tmp_path, cluster))
+        assert "database is locked; another process" in one_line(search(again, cluster))
 
 
 def test_hours_end_a_search(tmp_path: Path, cluster: str) -> None:
-    toy.write_experiment(tmp_path, trials=None, hours=3 / 3600, proxy={"seconds": 0.4})
+    toy.write_experiment(tmp_path, trials=None, hours=2 / 3600, proxy={"seconds": 0.4})
     done = search(tmp_path, cluster)
     assert done.returncode == 0, done.stderr
     recorded = trials(tmp_path)

@@ -82,11 +82,11 @@ def test_equal_seeds_ask_the_same_and_others_do_not() -> None:
 
 
 def test_global_random_state_neither_matters_nor_changes() -> None:
-    np.random.seed(1)  # noqa: NPY002
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    np.random.seed(1)
+    before = np.random.get_state()[1].copy()
     first = search(LARGE, everything, 40)
-    assert (np.random.get_state()[1] == before).all()  # noqa: NPY002
-    np.random.seed(2)  # noqa: NPY002
+    assert (np.random.get_state()[1] == before).all()
+    np.random.seed(2)
     assert search(LARGE, everything, 40) == first
 
 

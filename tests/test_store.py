@@ -16,8 +16,9 @@ import toy
 
 from nas import store as store_module
 from nas.entries import study_document
+from nas.records import Claim, StudyRecord
 from nas.storage import StudyError, shown
-from nas.store import Claim, StudyRecord, TrialStore
+from nas.store import TrialStore
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
 
@@ -207,7 +208,7 @@ def test_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
 
 def test_unknown_study_names_the_nearest(url: str) -> None:
     TrialStore.create(url, "quickstart", RECORD)
-    with pytest.raises(StudyError, match="no study 'quickstrt' .*did you mean 'quickstart'"):
+    with pytest.raises(StudyError, match=r"no study 'quickstrt' .*did you mean 'quickstart'"):
         TrialStore.open(url, "quickstrt")
 
 

@@ -31,7 +31,8 @@ def scale_indices(log_scale: NDArray[np.floating[Any]]) -> Indices:
     """Nearest table entry of each log-scale, any shape."""
     step = LOG_SCALES[1] - LOG_SCALES[0]
     nearest = np.rint((np.asarray(log_scale, dtype=np.float64) - LOG_SCALES[0]) / step)
-    return np.clip(nearest, 0, len(LOG_SCALES) - 1).astype(np.int64)
+    indices: Indices = np.clip(nearest, 0, len(LOG_SCALES) - 1).astype(np.int64)
+    return indices
 
 
 class Writer:

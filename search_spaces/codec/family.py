@@ -79,7 +79,9 @@ def _refinement(scale: str, stride: int, image: str, choices: Mapping[str, Choic
         return []
     width, kernel = cast(int, choices[f"{scale}.width"]), cast(int, choices[f"{scale}.kernel"])
     size = blocks.TILE // stride
-    body: list[Block] = [_BLOCKS[choices[f"{scale}.block"]](width, kernel, size)] * depth
+    dense = choices[f"{scale}.block"] == "residual"
+    block: Block = (blocks.Residual if dense else blocks.Inverted)(width, kernel, size)
+    body: list[Block] = [block] * depth
     if choices[f"{scale}.attention"] == "se":
         body.append(blocks.SqueezeExcite(width, size))
     steps = [Step(f"{scale}.stem", blocks.Stem(stride, width), (image, "level"))]
@@ -87,6 +89,3 @@ def _refinement(scale: str, stride: int, image: str, choices: Mapping[str, Choic
         steps.append(Step(f"{scale}.{i}", block, (steps[-1].name,)))
     head = blocks.Head(stride, width)
     return [*steps, Step(f"{scale}.head", head, (steps[-1].name, image, "level"))]
-
-
-_BLOCKS = {"residual": blocks.Residual, "inverted": blocks.Inverted}

@@ -30,6 +30,16 @@ def _zero(convolution: nn.Conv2d) -> nn.Conv2d:
     return convolution
 
 
+def _unshuffle(image: Tensor, stride: int) -> Tensor:
+    """Pixel-unshuffle; at stride 1 nothing, where the operator would copy."""
+    return image if stride == 1 else F.pixel_unshuffle(image, stride)
+
+
+def _shuffle(patches: Tensor, stride: int) -> Tensor:
+    """Inverse of `_unshuffle`."""
+    return patches if stride == 1 else F.pixel_shuffle(patches, stride)
+
+
 def _basis(size: int) -> Tensor:
     return torch.from_numpy(patch_basis(size)).float()
 
@@ -58,7 +68,8 @@ class Analysis(nn.Module):
     def forward(self, image: Tensor, level: Tensor) -> Tensor:
         patches = F.pixel_unshuffle(image - 0.5, LATENT_STRIDE)
         coefficients: Tensor = self.transform(patches)
-        return coefficients * self.log_gain(level).exp()
+        y: Tensor = coefficients * self.log_gain(level).exp()
+        return y
 
 
 class HyperAnalysis(nn.Module):
@@ -101,14 +112,16 @@ class ScaleDecoder(_HyperSynthesis):
     """z, level -> log of the Laplace scale of every latent."""
 
     def forward(self, z: Tensor, level: Tensor) -> Tensor:
-        return self.expand(z) + self.level(level)
+        log_scale: Tensor = self.expand(z) + self.level(level)
+        return log_scale
 
 
 class ContextDecoder(_HyperSynthesis):
     """z, level -> mu of every latent, in units of the quantiser."""
 
     def forward(self, z: Tensor, level: Tensor) -> Tensor:
-        return self.expand(z) * self.level(level).exp()
+        mu: Tensor = self.expand(z) * self.level(level).exp()
+        return mu
 
 
 class Quantise(nn.Module):
@@ -156,21 +169,27 @@ class Stem(nn.Module):
         """Basis coefficients of an image's patches, shape (N, 3 stride², H/stride, W/stride)."""
         # Full precision: in bfloat16 the differences between neighbouring pixels are lost.
         with torch.autocast(image.device.type, enabled=False):
-            patches = F.pixel_unshuffle(image.float() - 0.5, self.stride)
+            patches = _unshuffle(image.float() - 0.5, self.stride)
             return F.conv2d(patches, self.basis[:, :, None, None])
 
     def forward(self, image: Tensor, level: Tensor) -> Tensor:
-        if self.training:
-            scaled = self.coefficients(image) / self.band_scale[:, None, None]
-            return self.convolution(scaled) * self.gain(level)
-        return self._folded(image) * self.gain(level)
+        features = self._unfolded(image) if self.training else self._folded(image)
+        scaled: Tensor = features * self.gain(level)
+        return scaled
+
+    def _unfolded(self, image: Tensor) -> Tensor:
+        """As it trains: unit coefficients in front of the convolution's own weights."""
+        features: Tensor = self.convolution(
+            self.coefficients(image) / self.band_scale[:, None, None]
+        )
+        return features
 
     def _folded(self, image: Tensor) -> Tensor:
         """Basis, scales and convolution as the one convolution that a device runs."""
         weight = torch.einsum(
             "oikl,ij->ojkl", self.convolution.weight, self.basis / self.band_scale[:, None]
         )
-        patches = F.pixel_unshuffle(image - 0.5, self.stride)
+        patches = _unshuffle(image - 0.5, self.stride)
         return F.conv2d(patches, weight, self.convolution.bias, padding=1)
 
 
@@ -187,7 +206,8 @@ class Residual(nn.Module):
         _halve(self.path[-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.path(x)
+        y: Tensor = x + self.path(x)
+        return y
 
 
 class Inverted(nn.Module):
@@ -204,7 +224,8 @@ class Inverted(nn.Module):
         _halve(self.path[-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.path(x)
+        y: Tensor = x + self.path(x)
+        return y
 
 
 class _Depthwise(nn.Conv2d):
@@ -257,4 +278,4 @@ class Head(nn.Module):
     def forward(self, features: Tensor, image: Tensor, level: Tensor) -> Tensor:
         bands = self.convolution(F.leaky_relu(features, _SLOPE)) * self.error_scale(level)
         patches = F.conv2d(bands, self.basis.T[:, :, None, None])
-        return image + F.pixel_shuffle(patches, self.stride)
+        return image + _shuffle(patches, self.stride)
