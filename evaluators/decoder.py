@@ -85,7 +85,7 @@ def train_decoder(
             group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
         perceptual = step >= recipe.perceptual_from * recipe.steps
         weight = recipe.perceptual_weight if perceptual else 0.0
-        loss = _loss(codec, cache.draw(recipe.batch, rng), weight, device)
+        loss = _loss(codec, cache.draw(recipe.batch, rng), weight, device, rng)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -104,9 +104,16 @@ def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[o
     return contextlib.nullcontext()
 
 
-def _loss(codec: Codec, crops: Crops, lpips_weight: float, device: torch.device) -> Tensor:
+def _loss(
+    codec: Codec,
+    crops: Crops,
+    lpips_weight: float,
+    device: torch.device,
+    rng: np.random.Generator,
+) -> Tensor:
     pixels, level = crops.pixels.to(device), one_hot(*crops.levels.tolist()).to(device)
     image = linear_image(codec, crops.latents.to(device), level)
+    image, pixels = _turned(image, pixels, rng)
     with mixed_precision(device):
         decoded = refine(codec, image.contiguous(memory_format=torch.channels_last), level)
     error = (decoded.float() - pixels).pow(2).mean((1, 2, 3))
@@ -115,6 +122,19 @@ def _loss(codec: Codec, crops: Crops, lpips_weight: float, device: torch.device)
         with mixed_precision(device):
             loss = loss + lpips_weight * load_lpips("alex").to(device)(decoded, pixels).mean()
     return loss
+
+
+def _turned(image: Tensor, pixels: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Both mirrored and transposed alike, at random: the few photographs count eightfold.
+
+    The errors of the transform are as likely in either orientation, so that turned pairs are as
+    good as new ones.
+    """
+    mirrored = [axis for axis in (2, 3) if rng.random() < 0.5]
+    image, pixels = image.flip(mirrored), pixels.flip(mirrored)
+    if rng.random() < 0.5:
+        return image.transpose(2, 3), pixels.transpose(2, 3)
+    return image, pixels
 
 
 def _schedule(step: int, steps: int) -> float:

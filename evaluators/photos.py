@@ -28,10 +28,6 @@ _SAMPLE_TRAIN = (
     ("skimage", "data/chelsea.png"),
     ("skimage", "data/motorcycle_left.png"),
     ("skimage", "data/rocket.jpg"),
-    ("skimage", "data/grass.png"),
-    ("skimage", "data/gravel.png"),
-    ("skimage", "data/brick.png"),
-    ("skimage", "data/hubble_deep_field.jpg"),
     ("sklearn", "datasets/images/flower.jpg"),
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
 )

@@ -64,9 +64,9 @@ class ProxyEvaluator:
     steps: int = 600
     batch: int = 8
     learning_rate: float = 3e-3
-    perceptual_from: float = 0.75
+    perceptual_from: float = 0.5
     perceptual_weight: float = 1.0
-    shared_steps: int = 1500
+    shared_steps: int = 1200
     levels: tuple[int, ...] = (1, 3, 5, 7)
     level: int = 3
     crops: int = 24
