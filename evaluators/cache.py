@@ -40,6 +40,16 @@ class Crops:
     levels: NDArray[np.int64]
     linear_mse: Tensor
 
+    @classmethod
+    def blank(cls, count: int, latent_channels: int) -> Crops:
+        """Crops of nothing, for timing."""
+        return cls(
+            latents=torch.zeros(count, latent_channels, _CELLS, _CELLS),
+            pixels=torch.zeros(count, 3, CROP, CROP),
+            levels=np.zeros(count, dtype=np.int64),
+            linear_mse=torch.ones(count),
+        )
+
 
 @dataclass(frozen=True)
 class TrainingCache:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
@@ -24,6 +25,7 @@ from evaluators.perceptual import load_lpips
 from evaluators.protocol import EvaluationError
 from evaluators.shared import linear_image
 from search_spaces.build import run
+from search_spaces.codec.blocks import Synthesis
 from search_spaces.codec.model import Codec, is_refinement, one_hot
 from search_spaces.codec.modules import Head, Stem
 
@@ -95,6 +97,27 @@ def train_decoder(
     for parameter, mean in zip(trained, averaged, strict=True):
         parameter.data.copy_(mean)
     return codec.eval()
+
+
+def step_seconds(codec: Codec, recipe: Recipe, device: torch.device) -> float:
+    """Time of one training step here, the perceptual phase by its share; from six timed steps.
+
+    The codec's refinements are changed.
+    """
+    rng = np.random.default_rng(0)
+    codec.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    crops = Crops.blank(
+        recipe.batch, cast(Synthesis, codec.design.blocks["synthesis"]).latent_channels
+    )
+    seconds = []
+    for weight in (0.0, recipe.perceptual_weight):
+        for timed in (1, 2):  # the first step of each kind allocates and compiles
+            began = time.perf_counter()
+            for _ in range(timed):
+                _loss(codec, crops, weight, device, rng).backward()  # type: ignore[no-untyped-call]
+        seconds.append((time.perf_counter() - began) / timed)
+    share = 1 - recipe.perceptual_from
+    return (1 - share) * seconds[0] + share * seconds[1]
 
 
 def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:

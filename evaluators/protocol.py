@@ -20,8 +20,9 @@ class SetupError(ValueError):
 
 
 class Evaluator(Protocol):
-    """Scores architectures. Built in the driver, pickled to the workers: keep it small and plain.
+    """Scores architectures. Built anew in every worker from its import path and settings.
 
+    It may offer `seconds_per_trial(space)`, from which `nas check` says how long a search takes.
     A user's own evaluator is any class with these members, named in the experiment as
     `package.module:Name` or `./file.py:Name`; its constructor takes the experiment's settings as
     keywords.

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
@@ -61,7 +62,7 @@ class ProxyEvaluator:
 
     data: str = "sample"
     device: str = "auto"
-    steps: int = 600
+    steps: int = 500
     batch: int = 8
     learning_rate: float = 3e-3
     perceptual_from: float = 0.5
@@ -146,6 +147,24 @@ class ProxyEvaluator:
             content: dict[str, Any] = json.loads(file.read_text())
         return content
 
+    def seconds_per_trial(self, space: SearchSpace) -> float:
+        """What a trial takes on this machine, from a few timed steps of sampled architectures."""
+        codes = space.sample(np.random.default_rng(0), 4)
+        device = torch_device(self.device)
+        codecs = (Codec(space.design(space.architecture(code))) for code in codes)
+        steps = [decoder.step_seconds(codec, self._recipe, device) for codec in codecs]
+        return self.steps * float(np.mean(steps))
+
+    @property
+    def _recipe(self) -> decoder.Recipe:
+        return decoder.Recipe(
+            steps=self.steps,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            perceptual_from=self.perceptual_from,
+            perceptual_weight=self.perceptual_weight,
+        )
+
     def load(
         self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
     ) -> Codec:
@@ -173,15 +192,8 @@ class ProxyEvaluator:
         folder = self._shared(design, directory)
         torch.manual_seed(seed)  # of the refinements' first weights; crops have their own
         codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
-        recipe = decoder.Recipe(
-            steps=self.steps,
-            batch=self.batch,
-            learning_rate=self.learning_rate,
-            perceptual_from=self.perceptual_from,
-            perceptual_weight=self.perceptual_weight,
-        )
         device = torch_device(self.device)
-        codec = decoder.train_decoder(codec, TrainingCache(folder), recipe, seed, device)
+        codec = decoder.train_decoder(codec, TrainingCache(folder), self._recipe, seed, device)
         shared.save_refinements(codec, self._weights_file(architecture, directory, seed))
         trained = time.monotonic()
         score = scoring.score(codec, scoring.load_held_back(folder), self.levels, device)

@@ -89,7 +89,8 @@ def provenance(experiment: Experiment) -> dict[str, dict[str, Any]]:
 def check_document(experiment: Experiment, gate: Gate, share_inside: float) -> dict[str, Any]:
     """What `nas check` found, JSON-ready; `seconds` is None when the evaluator states none."""
     evaluator = experiment.evaluator.build(ExperimentError)
-    per_trial = getattr(evaluator, "seconds_per_trial", None)
+    timed = getattr(evaluator, "seconds_per_trial", None)
+    per_trial = timed(experiment.space) if callable(timed) else None
     count = experiment.workers or os.cpu_count() or 1
     reference = gate.price(experiment.space.reference).as_record()
     return {
