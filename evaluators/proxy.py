@@ -194,9 +194,13 @@ class ProxyEvaluator:
         codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
         device = torch_device(self.device)
         codec = decoder.train_decoder(codec, TrainingCache(folder), self._recipe, seed, device)
-        shared.save_refinements(codec, self._weights_file(architecture, directory, seed))
+        weights = self._weights_file(architecture, directory, seed)
+        shared.save_refinements(codec, weights)
         trained = time.monotonic()
-        score = scoring.score(codec, scoring.load_held_back(folder), self.levels, device)
+        held_back = scoring.load_held_back(folder)
+        score = scoring.score(codec, held_back, self.levels, device)
+        picture = weights.with_suffix(".png")
+        scoring.save_picture(codec, held_back, self.levels.index(self.level), self.level, picture)
         at_level = next(p for p in score["rd_points"] if p["level"] == self.level)
         return {
             **score,
@@ -207,6 +211,7 @@ class ProxyEvaluator:
             "score_seconds": time.monotonic() - trained,
             "peak_bytes": _peak_bytes(),
             "device": str(device),
+            "reconstruction": str(picture),
             "lpips_backbone": "alex, LPIPS 0.1, inputs in [-1, 1]",
         }
 

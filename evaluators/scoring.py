@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -125,6 +127,26 @@ def score(
             f"collapsed: {gain:.2f} dB against the linear decoder it started from"
         )
     return {"rd_points": points, "learned_gain_db": gain}
+
+
+@torch.no_grad()
+def save_picture(codec: Codec, held_back: HeldBack, index: int, level: int, file: Path) -> None:
+    """Writes the first held-back crop and, to its right, what the codec makes of it, atomically.
+
+    Args:
+        codec: trained, in evaluation mode.
+        held_back: the crops.
+        index: of the level in `held_back`.
+        level: the quality level itself.
+        file: a PNG.
+    """
+    device = next(codec.parameters()).device
+    condition, latents = one_hot(level).to(device), held_back.latents[:1, index].to(device)
+    decoded = to_8_bit(refine(codec, linear_image(codec, latents, condition), condition))[0]
+    pair = torch.cat([held_back.pixels[0], (decoded * 255).round().byte().cpu()], dim=2)
+    unfinished = file.with_name(f".{os.getpid()}.{file.name}")
+    Image.fromarray(pair.permute(1, 2, 0).numpy()).save(unfinished)
+    unfinished.replace(file)
 
 
 def _point(decoded: Tensor, originals: Tensor) -> RdPoint:

@@ -55,6 +55,8 @@ def trial(document: Mapping[str, Any]) -> RenderableType:
     parts.append(pairs("figures", flat))
     if document.get("rd_points"):
         parts.append(records("rate-distortion points", document["rd_points"]))
+    if document.get("reconstruction"):
+        parts.append(Text(f"original and reconstruction: {document['reconstruction']}"))
     for device, stages in document["blocks"].items():
         parts += [_blocks(f"{device}, {stage}", rows) for stage, rows in stages.items()]
     return Group(*parts, Text(f"{held_against(document['provenance'])}."))
