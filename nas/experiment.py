@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, Valid
 
 from evaluators.protocol import Direction
 from latency.table import LatencyTable, load_table
-from nas.plugin import EvaluatorSpec, accepted
+from nas.plugin import EvaluatorSpec, accepted, all_settings
 from search_spaces.load import find_space, load_space
 from search_spaces.space import SearchSpace
 from search_spaces.yaml_files import import_object, parse, read_yaml
@@ -152,7 +152,7 @@ def _experiment(document: _ExperimentFile, file: Path, folder: Path) -> Experime
         hours=document.hours,
         workers=None if document.workers == "auto" else document.workers,
         seed=document.seed,
-        identity=_identity(document, space, tables),
+        identity=_identity(document, space, tables, folder),
     )
 
 
@@ -207,8 +207,13 @@ def price_metrics(stages: Sequence[str]) -> tuple[str, ...]:
 
 
 def _identity(
-    document: _ExperimentFile, space: SearchSpace, tables: Mapping[str, LatencyTable]
+    document: _ExperimentFile,
+    space: SearchSpace,
+    tables: Mapping[str, LatencyTable],
+    folder: Path,
 ) -> dict[str, Any]:
+    made = import_object(document.evaluator, folder, "evaluator", ExperimentError)
+    settings = all_settings(made, document.proxy)
     return {
         "space": f"{space.name} {space.fingerprint[:12]}",
         "objectives": document.objectives,
@@ -217,7 +222,7 @@ def _identity(
         "searcher": document.searcher.model_dump(),
         "evaluator": document.evaluator,
         "data": document.data or SAMPLE,
-        "proxy": document.proxy,
+        "proxy": {k: v for k, v in settings.items() if k not in ("data", "device")},
         "seed": document.seed,
     }
 

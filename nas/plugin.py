@@ -49,6 +49,17 @@ class EvaluatorSpec:
             raise error(f"proxy: {self.path}: {problem}") from None
 
 
+def all_settings(made: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """What a constructor is called with, its defaults included, JSON-ready.
+
+    A study is recorded under these, so that another version's defaults do not slip into it.
+    """
+    arguments = inspect.signature(made).parameters.values()
+    defaults = {a.name: a.default for a in arguments if a.default is not inspect.Parameter.empty}
+    settings: dict[str, Any] = json.loads(json.dumps({**defaults, **stated}, default=str))
+    return settings
+
+
 def accepted(made: Any) -> dict[str, Any]:
     """Names of a constructor's arguments with their types; `Any` where it states none."""
     try:

@@ -48,7 +48,9 @@ def open_storage(url: str) -> BaseStorage:
     """
     file = sqlite_file(url)
     if file is not None and not file.exists():
-        raise StudyError(f"storage {url}: there is no such file yet; start a study: nas search EXP.yaml")
+        raise StudyError(
+            f"storage {url}: there is no such file yet; start a study: nas search EXP.yaml"
+        )
     return _open(url)
 
 
