@@ -128,6 +128,8 @@ def _prepare(
     with closing(workers.prepare(unlowered)) as preparation:
         for done in preparation:
             display.prepare(done.lowered, done.blocks, done.prepared)
+            for warning in done.warnings:
+                display.say(warning)
             store.renew()
             if done.lowered == done.blocks and not checked:
                 gate.require_feasible(rng)

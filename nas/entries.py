@@ -26,9 +26,10 @@ def study_document(store: TrialStore) -> dict[str, Any]:
     """What a study holds, JSON-ready.
 
     Returns:
-        `study`, `objectives`, `directions`, `budget`, `provenance`, `space`, `trials` (counts),
-        `proposals` (counts), `hypervolume` (`value`, `reference`; None before the first result),
-        `front` and `dominated` (entries; the front from the best in the first objective on).
+        `study`, `objectives`, `directions`, `budget`, `provenance`, `about` (experiment, versions,
+        machine, date), `space`, `trials` (counts), `proposals` (counts), `hypervolume` (`value`,
+        `reference`; None before the first result), `front` and `dominated` (entries; the front
+        from the best in the first objective on).
     """
     record, trials = store.record(), store.trials()
     entries = [entry(trial) for trial in trials if trial.state == "complete"]
@@ -41,6 +42,7 @@ def study_document(store: TrialStore) -> dict[str, Any]:
         "directions": dict(record.objectives),
         "budget": dict(record.limits),
         "provenance": dict(record.provenance),
+        "about": dict(record.about),
         "trials": _counts(trials),
         "proposals": _proposals(store),
         "hypervolume": hypervolume(entries, record),

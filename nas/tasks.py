@@ -65,13 +65,14 @@ def evaluate(setting: Setting, code: Code, log: str) -> Outcome:
 
 
 def prepare(setting: Setting, log: str) -> Outcome:
-    """Runs the evaluator's `prepare`."""
+    """Runs the evaluator's `prepare`; its `warnings` are what was logged as such."""
 
     def run() -> dict[str, Any]:
         evaluator = _evaluator(setting)
         Path(setting.directory).mkdir(parents=True, exist_ok=True)
-        evaluator.prepare(_space(setting.space_file), Path(setting.directory))
-        return {}
+        with _warnings() as messages:
+            evaluator.prepare(_space(setting.space_file), Path(setting.directory))
+        return {"warnings": messages}
 
     with _logged(Path(log)) as file:
         return _outcome(run, file)
@@ -165,6 +166,19 @@ def _logging_to(file: TextIO) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collects the messages of logged warnings."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def _restore(saved: int, descriptor: int) -> None:

@@ -32,11 +32,12 @@ class WorkerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Preparation:
-    """How far the work before the first evaluation has come."""
+    """How far the work before the first evaluation has come, and what it warned of since."""
 
     lowered: int
     blocks: int
     prepared: bool
+    warnings: tuple[str, ...] = ()
 
 
 class Workers:
@@ -145,10 +146,12 @@ class Workers:
         try:
             while pending:
                 ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
-                for reference in ready:
-                    _require(_get(reference, 0.0), pending.pop(reference), log)
+                outcomes = [(_get(r, 0.0), pending.pop(r)) for r in ready]
+                for outcome, signature in outcomes:
+                    _require(outcome, signature, log)
+                warnings = [w for o, _ in outcomes for w in (o.metrics or {}).get("warnings", ())]
                 left = sum(signature != "" for signature in pending.values())
-                yield Preparation(blocks - left, blocks, left == len(pending))
+                yield Preparation(blocks - left, blocks, left == len(pending), tuple(warnings))
         finally:
             self._cancel(pending)
 

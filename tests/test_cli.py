@@ -170,7 +170,7 @@ def test_dashboard_serves_the_study_on_this_machine_only(folder: Path) -> None:
         assert f"http://127.0.0.1:{port}/dashboard" in (folder / "dashboard.txt").read_text()
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 def _fetched(address: str) -> bytes:

@@ -147,11 +147,13 @@ class ToyEvaluator:
     failing_depth: int = 0
     exiting_depth: int = 0
     levels: tuple[int, ...] = (1, 2)
-    seconds_per_trial: float = 30.0
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
         return {"loss": "minimize", "accuracy": "maximize"}
+
+    def seconds_per_trial(self, space: SearchSpace) -> float:
+        return 30.0
 
     def check(self) -> None: ...
 
