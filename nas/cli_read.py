@@ -90,11 +90,15 @@ def space(space_name: str, as_json: bool) -> None:
 @storage_option
 def dashboard(study: str, port: int, storage: str) -> None:
     """Opens optuna-dashboard on a study, for this machine only."""
+    import signal
+
     import optuna_dashboard
 
     from nas.storage import StudyError, open_storage
     from nas.store import TrialStore
 
+    # The server swallows exceptions inside a request, ours for SIGTERM too; it only reads.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     identifier = TrialStore.open(storage, study).study_id
     click.echo(
         f"http://127.0.0.1:{port}/dashboard/studies/{identifier}  (Ctrl-C ends it)", err=True

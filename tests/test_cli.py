@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -169,8 +170,8 @@ def test_dashboard_serves_the_study_on_this_machine_only(folder: Path) -> None:
         assert [study["study_name"] for study in studies["study_summaries"]] == ["toy"]
         assert f"http://127.0.0.1:{port}/dashboard" in (folder / "dashboard.txt").read_text()
     finally:
-        process.terminate()
-        process.wait(timeout=60)
+        process.terminate()  # ends it even in the middle of a request
+        assert process.wait(timeout=60) == -signal.SIGTERM
 
 
 def _fetched(address: str) -> bytes:
