@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nas.processes import runs
 from nas.records import Claim, State, StudyRecord, Trial
 from nas.storage import StudyError, create_storage, one_line_errors, open_storage, shown
 from search_spaces.space import SearchSpace
@@ -273,17 +274,7 @@ def _lives(owner: str, until: float) -> bool:
     host, pid, _ = owner.rsplit(":", 2)
     if until < time.time():
         return False
-    return host != socket.gethostname() or _runs(int(pid))
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return host != socket.gethostname() or runs(int(pid))
 
 
 def _require_same(name: str, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from evaluators.protocol import SetupError
 from nas import tasks
+from nas.processes import runs
 from nas.tasks import Code, Outcome, Setting
 
 _TEMPORARY = "nas-ray-"
@@ -238,15 +239,5 @@ def _remove_left_behind() -> None:
     """Folders of local clusters whose driver was killed."""
     for folder in Path(_short_folder() or tempfile.gettempdir()).glob(f"{_TEMPORARY}*-*"):
         pid = folder.name.removeprefix(_TEMPORARY).split("-")[0]
-        if pid.isdigit() and not _runs(int(pid)):
+        if pid.isdigit() and not runs(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
