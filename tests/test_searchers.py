@@ -117,6 +117,22 @@ def test_every_feasible_architecture_is_found_however_few() -> None:
     assert searcher.ask() is None
 
 
+def test_search_goes_on_where_breeding_finds_nothing_more() -> None:
+    space = space_of(tuple(Parameter(f"p{i}", tuple(range(8))) for i in range(5)))
+
+    def two_islands(codes: Codes) -> NDArray[np.bool_]:
+        return np.asarray((codes[:, :4] == 0).all(axis=1) | (codes[:, :4] == 7).all(axis=1))
+
+    searcher = Nsga2Searcher(space, WAYS, two_islands, population=4)
+    for _ in range(16):
+        architecture = searcher.ask()
+        assert architecture is not None
+        # The far island is worse in both: no parent survives there, and it must be reached anyhow.
+        far = float(architecture.code[0])
+        searcher.tell(architecture, (far + architecture.code[4], far - architecture.code[4] + 9))
+    assert searcher.ask() is None
+
+
 def test_nothing_inside_the_budget_is_none() -> None:
     searcher = Nsga2Searcher(SMALL, WAYS, lambda codes: np.zeros(len(codes), dtype=bool))
     assert searcher.ask() is None

@@ -152,7 +152,11 @@ class Nsga2Searcher:
         if not self._algorithm.is_initialized:
             return None
         children = self._algorithm.ask()
-        return None if children is None else _code(children[0].X)
+        if children is None:
+            # pymoo ends the run when mating finds nothing new; other parents may find more.
+            self._algorithm.termination.force_termination = False
+            return None
+        return _code(children[0].X)
 
     def _drawn(self) -> Code | None:
         for _ in range(_DRAWS):
