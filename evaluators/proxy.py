@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import resource
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from safetensors.torch import load_file
 
 from evaluators import decoder, perceptual, photos, scoring, shared
 from evaluators.cache import CROP, TrainingCache, write_cache
+from evaluators.files import replacing
 from evaluators.metrics import bd_rate
 from evaluators.protocol import Direction, SetupError
 from search_spaces.blocks import Design
@@ -143,7 +143,8 @@ class ProxyEvaluator:
             if not file.is_file():
                 log.info("reference architecture %s", space.reference.key)
                 score = self._score(space, space.reference, directory, self.seed)
-                _write_atomically(file, json.dumps(score))
+                with replacing(file) as unfinished:
+                    unfinished.write_text(json.dumps(score))
             content: dict[str, Any] = json.loads(file.read_text())
         return content
 
@@ -267,9 +268,3 @@ def _peak_bytes() -> int:
     """Most memory that this process has held so far."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _write_atomically(file: Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_text(text)
-    unfinished.replace(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from evaluators.decoder import refine
+from evaluators.files import replacing
 from evaluators.metrics import RdPoint, psnr, to_8_bit
 from evaluators.perceptual import load_lpips
 from evaluators.photos import Pixels
@@ -144,9 +144,8 @@ def save_picture(codec: Codec, held_back: HeldBack, index: int, level: int, file
     condition, latents = one_hot(level).to(device), held_back.latents[:1, index].to(device)
     decoded = to_8_bit(refine(codec, linear_image(codec, latents, condition), condition))[0]
     pair = torch.cat([held_back.pixels[0], (decoded * 255).round().byte().cpu()], dim=2)
-    unfinished = file.with_name(f".{os.getpid()}.{file.name}")
-    Image.fromarray(pair.permute(1, 2, 0).numpy()).save(unfinished)
-    unfinished.replace(file)
+    with replacing(file) as unfinished:
+        Image.fromarray(pair.permute(1, 2, 0).numpy()).save(unfinished)
 
 
 def _point(decoded: Tensor, originals: Tensor) -> RdPoint:

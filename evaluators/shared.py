@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from evaluators.files import replacing
 from evaluators.initialise import LAMBDAS, initialise
 from evaluators.photos import Photo, Pixels
 from evaluators.protocol import EvaluationError
@@ -71,10 +71,9 @@ def save_shared(codec: Codec, file: Path) -> None:
 
 def save_refinements(codec: Codec, file: Path) -> None:
     """Writes what candidates differ in as safetensors, atomically."""
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     weights = {k: v.cpu().contiguous() for k, v in codec.state_dict().items() if is_refinement(k)}
-    save_file(weights, unfinished)
-    unfinished.replace(file)
+    with replacing(file) as unfinished:
+        save_file(weights, unfinished)
 
 
 def load_shared(design: Design, file: Path) -> Codec:
