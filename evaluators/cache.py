@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from evaluators.passes import dequantised, linear_image, to_tensor
 from evaluators.photos import Photo
-from evaluators.shared import dequantised, linear_image, to_tensor
-from search_spaces.codec.blocks import LATENT_STRIDE
+from search_spaces.codec.constants import LATENT_STRIDE
 from search_spaces.codec.model import Codec, one_hot
 
 CROP = 64
@@ -129,6 +129,7 @@ class TrainingCache:
         )
 
 
+@torch.no_grad()
 def write_cache(
     codec: Codec, photos: Sequence[Photo], levels: Sequence[int], directory: Path
 ) -> None:

@@ -7,13 +7,12 @@ when theirs are equal.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,15 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from evaluators.cache import Crops, TrainingCache
+from evaluators.devices import mixed_precision
+from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.protocol import EvaluationError
-from evaluators.shared import linear_image
-from search_spaces.build import run
-from search_spaces.codec.blocks import Synthesis
 from search_spaces.codec.model import Codec, is_refinement, one_hot
-from search_spaces.codec.modules import Head, Stem
+from search_spaces.codec.modules import Head, LatentStem, PatchCoefficients, Stem
 
 log = logging.getLogger(__name__)
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,6 @@ class Recipe:
     learning_rate: float
     perceptual_from: float
     perceptual_weight: float
-
-
-def refine(codec: Codec, image: Tensor, level: Tensor) -> Tensor:
-    """The candidate's refinements applied to the linear decoder's image, same shape."""
-    network = codec.design.stages["decode"].network
-    return run(network, codec.steps, synthesis=image, level=level)[network.outputs[0]]
 
 
 def train_decoder(
@@ -106,9 +100,7 @@ def step_seconds(codec: Codec, recipe: Recipe, device: torch.device) -> float:
     """
     rng = np.random.default_rng(0)
     codec.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    crops = Crops.blank(
-        recipe.batch, cast(Synthesis, codec.design.blocks["synthesis"]).latent_channels
-    )
+    crops = Crops.blank(recipe.batch, codec.latent_channels)
     seconds = []
     for weight in (0.0, recipe.perceptual_weight):
         for timed in (1, 2):  # the first step of each kind allocates and compiles
@@ -120,13 +112,6 @@ def step_seconds(codec: Codec, recipe: Recipe, device: torch.device) -> float:
     return (1 - share) * seconds[0] + share * seconds[1]
 
 
-def mixed_precision(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """bfloat16 where it is fast and safe: on CUDA and on CPUs; full precision elsewhere."""
-    if device.type in ("cuda", "cpu"):
-        return torch.autocast(device.type, torch.bfloat16)
-    return contextlib.nullcontext()
-
-
 def _loss(
     codec: Codec,
     crops: Crops,
@@ -135,10 +120,14 @@ def _loss(
     rng: np.random.Generator,
 ) -> Tensor:
     pixels, level = crops.pixels.to(device), one_hot(*crops.levels.tolist()).to(device)
-    image = linear_image(codec, crops.latents.to(device), level)
-    image, pixels = _turned(image, pixels, rng)
+    latents = crops.latents.to(device)
+    with torch.no_grad():
+        image = linear_image(codec, latents, level)
+    if not any(isinstance(module, LatentStem) for module in codec.steps.values()):
+        image, pixels = _turned(image, pixels, rng)
+    image = image.contiguous(memory_format=torch.channels_last)
     with mixed_precision(device):
-        decoded = refine(codec, image.contiguous(memory_format=torch.channels_last), level)
+        decoded = refine(codec, image, latents, level)
     error = (decoded.float() - pixels).pow(2).mean((1, 2, 3))
     loss = (error / crops.linear_mse.to(device)).mean()
     if lpips_weight:
@@ -151,7 +140,7 @@ def _turned(image: Tensor, pixels: Tensor, rng: np.random.Generator) -> tuple[Te
     """Both mirrored and transposed alike, at random: the few photographs count eightfold.
 
     The errors of the transform are as likely in either orientation, so that turned pairs are as
-    good as new ones.
+    good as new ones. Latents cannot be turned: decoders that read them train on crops as they are.
     """
     mirrored = [axis for axis in (2, 3) if rng.random() < 0.5]
     image, pixels = image.flip(mirrored), pixels.flip(mirrored)
@@ -188,19 +177,21 @@ def _calibrate(codec: Codec, cache: TrainingCache) -> None:
     rng = np.random.default_rng(0)
     crops = [cache.draw(64, rng, level) for level in cache.levels]
     images = [linear_image(codec, c.latents, one_hot(*c.levels.tolist())) for c in crops]
-    for stem, head in _refinements(codec):
-        energy = torch.stack([_energy(stem, image) for image in images])
+    for stem in _decoder_modules(codec, Stem):
+        energy = torch.stack([_energy(stem.coefficients, image - 0.5) for image in images])
         stem.band_scale.copy_(energy.mean(0).sqrt().clamp_min(1e-3))
+    for head in _decoder_modules(codec, Head):
         errors = [
-            _energy(stem, crop.pixels - image + 0.5).sqrt()
+            _energy(head.coefficients, crop.pixels - image).sqrt()
             for crop, image in zip(crops, images, strict=True)
         ]
         table = _at_all_levels(torch.stack(errors), cache.levels)
         head.error_scale.table.copy_(table.clamp_min(1e-4))
 
 
-def _energy(stem: Stem, image: Tensor) -> Tensor:
-    return stem.coefficients(image).pow(2).mean((0, 2, 3))
+def _energy(coefficients: PatchCoefficients, image: Tensor) -> Tensor:
+    values: Tensor = coefficients(image)
+    return values.pow(2).mean((0, 2, 3))
 
 
 def _at_all_levels(scored: Tensor, levels: tuple[int, ...]) -> Tensor:
@@ -211,7 +202,7 @@ def _at_all_levels(scored: Tensor, levels: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.stack(columns, 1)).float()
 
 
-def _refinements(codec: Codec) -> Iterator[tuple[Stem, Head]]:
+def _decoder_modules(codec: Codec, kind: type[Module]) -> Iterator[Module]:
     for name, module in codec.steps.items():
-        if isinstance(module, Stem):
-            yield module, cast(Head, codec.steps[name.replace("_stem", "_head")])
+        if name.startswith("decoder_") and isinstance(module, kind):
+            yield module

@@ -23,16 +23,19 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from evaluators import decoder, perceptual, photos, scoring, shared
+from evaluators import decoder, perceptual, photos, scoring, shared, training
 from evaluators.cache import CROP, TrainingCache, write_cache
-from evaluators.files import replacing
+from evaluators.devices import torch_device
 from evaluators.metrics import bd_rate
 from evaluators.protocol import Direction, SetupError
 from search_spaces.blocks import Design
-from search_spaces.codec.blocks import LEVELS
+from search_spaces.codec.constants import LEVELS
+from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
+from search_spaces.codec.saved import save_codec
+from search_spaces.files import replacing
 from search_spaces.space import Architecture, SearchSpace
 
 log = logging.getLogger(__name__)
@@ -175,15 +178,15 @@ class ProxyEvaluator:
             SetupError: that architecture was not evaluated under this recipe.
         """
         design = space.design(architecture)
-        file = self._weights_file(architecture, directory, seed)
+        file = self._codec_file(architecture, directory, seed)
         if not file.is_file():
             raise SetupError(f"no weights of {architecture.key} at {file}; evaluate it first")
-        codec = shared.load_shared(design, self._shared(design, directory) / _SHARED_WEIGHTS)
-        codec.load_state_dict(load_file(file), strict=False)
+        codec = Codec(design)
+        codec.load_state_dict(load_file(file))
         return codec.eval()
 
-    def _weights_file(self, architecture: Architecture, directory: Path, seed: int) -> Path:
-        return directory / f"decoder-{architecture.key}-{_key(asdict(self), seed)}.safetensors"
+    def _codec_file(self, architecture: Architecture, directory: Path, seed: int) -> Path:
+        return directory / f"codec-{architecture.key}-{_key(asdict(self), seed)}.safetensors"
 
     def _score(
         self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
@@ -195,12 +198,12 @@ class ProxyEvaluator:
         codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
         device = torch_device(self.device)
         codec = decoder.train_decoder(codec, TrainingCache(folder), self._recipe, seed, device)
-        weights = self._weights_file(architecture, directory, seed)
-        shared.save_refinements(codec, weights)
+        file = self._codec_file(architecture, directory, seed)
+        _save(codec, space, architecture, file)
         trained = time.monotonic()
         held_back = scoring.load_held_back(folder)
         score = scoring.score(codec, held_back, self.levels, device)
-        picture = weights.with_suffix(".png")
+        picture = file.with_suffix(".png")
         scoring.save_picture(codec, held_back, self.levels.index(self.level), self.level, picture)
         at_level = next(p for p in score["rd_points"] if p["level"] == self.level)
         return {
@@ -212,13 +215,16 @@ class ProxyEvaluator:
             "score_seconds": time.monotonic() - trained,
             "peak_bytes": _peak_bytes(),
             "device": str(device),
+            "codec": str(file),
             "reconstruction": str(picture),
             "lpips_backbone": "alex, LPIPS 0.1, inputs in [-1, 1]",
         }
 
     def _shared(self, design: Design, directory: Path) -> Path:
         """Folder of the shared part that this design has, trained once by whoever comes first."""
-        parts = sorted(b.signature for b in design.stages["encode"].network.blocks)
+        stage = design.stages["encode"]
+        networks = [stage.network, *([stage.cpu_network] if stage.cpu_network else [])]
+        parts = sorted(block.signature for network in networks for block in network.blocks)
         settings = (self.data, self.shared_steps, self.levels, self.crops, self.seed)
         folder = directory / f"shared-{_key(parts, settings)}"
         with FileLock(f"{folder}.lock"):
@@ -228,7 +234,7 @@ class ProxyEvaluator:
 
     def _train_shared(self, design: Design, folder: Path) -> None:
         files = photos.find_photos(self.data)
-        train = photos.load_photos(files.train, max(CROP, shared.CROP))
+        train = photos.load_photos(files.train, max(CROP, training.CROP))
         held_back = photos.load_photos(files.held_back, _SCORED_CROP)
         crops = photos.textured_crops(held_back, _SCORED_CROP, self.crops)
         log.info("%d photographs to train on, %d crops to score", len(train), len(crops))
@@ -242,21 +248,13 @@ class ProxyEvaluator:
             unfinished.rename(folder)
 
 
-def torch_device(name: str) -> torch.device:
-    """The device of a name; `auto` is CUDA where there is one, then MPS, then the CPU.
-
-    Raises:
-        SetupError: no such device on this machine.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise SetupError(f"device: {name!r} cannot be used ({reason}); try auto") from None
-    return device
+def _save(codec: Codec, space: SearchSpace, architecture: Architecture, file: Path) -> None:
+    """A codec file; of networks from elsewhere than the codec family, the weights alone."""
+    if space.builder is build_design:
+        save_codec(codec, space.all_choices(architecture), file)
+        return
+    with replacing(file) as unfinished:
+        save_file({k: v.cpu().contiguous() for k, v in codec.state_dict().items()}, unfinished)
 
 
 def _key(*parts: object) -> str:

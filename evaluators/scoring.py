@@ -13,14 +13,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from evaluators.decoder import refine
-from evaluators.files import replacing
 from evaluators.metrics import RdPoint, psnr, to_8_bit
+from evaluators.passes import linear_image, refine, to_tensor
 from evaluators.perceptual import load_lpips
 from evaluators.photos import Pixels
 from evaluators.protocol import EvaluationError
-from evaluators.shared import linear_image, to_tensor
 from search_spaces.codec.model import Codec, one_hot
+from search_spaces.files import replacing
 
 # A decoder this far below the linear one that it starts from has collapsed.
 _COLLAPSE_DB = -1.0
@@ -68,10 +67,9 @@ def _code(codec: Codec, image: Tensor, level: int) -> tuple[Tensor, float, float
     symbols, hyper = codec.read(coded.data, height, width, level)
     if not torch.equal(symbols, coded.symbols) or not torch.equal(hyper, coded.hyper):
         raise RuntimeError(f"level {level}: the decoder read other symbols than were written")
-    estimated = codec.estimated_bits(symbols, hyper, one_hot(level)).item()
+    estimated = codec.estimated_bits(coded, level)
     pixels, bits = height * width, 8 * len(coded.data)
-    mu = codec.steps["context_decoder"](hyper, one_hot(level))
-    return symbols + mu, bits / pixels, estimated / pixels
+    return codec.latents(symbols, hyper, level), bits / pixels, estimated / pixels
 
 
 def save_held_back(held_back: HeldBack, folder: Path) -> None:
@@ -107,12 +105,13 @@ def score(
     points, gains = [], []
     for i, level in enumerate(levels):
         conditions = one_hot(level).expand(len(originals), -1).to(device)
-        linear = linear_image(codec, held_back.latents[:, i].to(device), conditions)
+        latents = held_back.latents[:, i].to(device)
+        linear = linear_image(codec, latents, conditions)
         decoded = torch.cat(
             [
-                refine(codec, image, condition)
-                for image, condition in zip(
-                    torch.split(linear, 4), torch.split(conditions, 4), strict=True
+                refine(codec, *batch)
+                for batch in zip(
+                    *(torch.split(v, 4) for v in (linear, latents, conditions)), strict=True
                 )
             ]
         )
@@ -142,7 +141,9 @@ def save_picture(codec: Codec, held_back: HeldBack, index: int, level: int, file
     """
     device = next(codec.parameters()).device
     condition, latents = one_hot(level).to(device), held_back.latents[:1, index].to(device)
-    decoded = to_8_bit(refine(codec, linear_image(codec, latents, condition), condition))[0]
+    decoded = to_8_bit(refine(codec, linear_image(codec, latents, condition), latents, condition))[
+        0
+    ]
     pair = torch.cat([held_back.pixels[0], (decoded * 255).round().byte().cpu()], dim=2)
     with replacing(file) as unfinished:
         Image.fromarray(pair.permute(1, 2, 0).numpy()).save(unfinished)

@@ -21,14 +21,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency.files import write_atomically
 from latency.ops import Op
 from search_spaces.blocks import Block, Shape
+from search_spaces.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import nn
 
-_FORMAT = 1
+_FORMAT = 2
 _SEED = 0
 _LONGEST_ATTRIBUTE = 16
 
@@ -111,9 +111,12 @@ def lower_module(module: nn.Module, shapes: Sequence[Shape], name: str) -> tuple
 def _lower(block: Block) -> tuple[Op, ...]:
     import torch
 
+    from search_spaces.build import fold
+
     # Building draws from torch's generator; with and without the cache, training must be the same.
     with torch.random.fork_rng(devices=[]):
-        return lower_module(block.build(), block.input_shapes, block.signature)
+        module = fold(block.build())
+        return lower_module(module, block.input_shapes, block.signature)
 
 
 def _convert(module: nn.Module, shapes: Sequence[Shape]) -> Any:

@@ -19,8 +19,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from latency.analytic import AnalyticModel
-from latency.files import write_atomically
 from latency.ops import Op
+from search_spaces.files import write_atomically
 from search_spaces.yaml_files import parse, read_yaml
 
 SHIPPED = Path(__file__).parent / "tables"

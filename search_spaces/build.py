@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from search_spaces.blocks import Block, Network, Step
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def build_modules(blocks: Mapping[str, Block]) -> nn.ModuleDict:
@@ -19,34 +23,48 @@ def module_name(step_name: str) -> str:
     return step_name.replace(".", "_")
 
 
-def run(network: Network, modules: nn.ModuleDict, **given: Tensor) -> dict[str, Tensor]:
-    """Runs what a network's outputs need, in order.
+def run(
+    network: Network,
+    modules: nn.ModuleDict,
+    given: Mapping[str, Tensor],
+    outputs: tuple[str, ...] = (),
+) -> dict[str, Tensor]:
+    """Runs what the outputs need, in order.
 
     Args:
         network: what to run.
         modules: from `build_modules`, holding every step that runs.
         given: values by name, shape (N, ...): network inputs, or results of steps, which then
             do not run, nor do those before them that nothing else needs.
+        outputs: names of steps; default the network's own outputs.
 
     Returns:
-        Every value by name: those given, the network's outputs and what lies between.
+        Every value by name: those given, the outputs and what lies between.
     """
     values = dict(given)
-    for step in _needed(network, set(given)):
+    for step in _needed(network, set(outputs or network.outputs) - set(given), set(given)):
         module = modules[module_name(step.name)]
         values[step.name] = module(*(values[name] for name in step.inputs))
     return values
 
 
-def _needed(network: Network, given: set[str]) -> list[Step]:
-    """The steps that the outputs depend on, not looking behind given values."""
-    wanted = set(network.outputs) - given
+def _needed(network: Network, wanted: set[str], given: set[str]) -> list[Step]:
+    """The steps that wanted values depend on, not looking behind given values."""
     steps = []
     for step in reversed(network.steps):
         if step.name in wanted:
             steps.append(step)
             wanted |= set(step.inputs) - given
     return steps[::-1]
+
+
+def fold(module: Module) -> Module:
+    """Writes parametrised weights out, in place: the same outputs from plain parameters."""
+    for part in list(module.modules()):
+        if parametrize.is_parametrized(part):
+            for name in list(part.parametrizations):  # type: ignore[arg-type]
+                parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+    return module
 
 
 class NetworkModule(nn.Module):
@@ -60,7 +78,6 @@ class NetworkModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Shapes as the first and last blocks state, with a batch dimension in front."""
-        values = run(
-            self.network, self.steps, **dict(zip(self.network.inputs, inputs, strict=True))
-        )
+        given = dict(zip(self.network.inputs, inputs, strict=True))
+        values = run(self.network, self.steps, given)
         return tuple(values[name] for name in self.network.outputs)

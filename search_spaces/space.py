@@ -181,7 +181,11 @@ class SearchSpace:
 
     def design(self, architecture: Architecture) -> Design:
         """The networks of an architecture."""
-        return self.builder({**self.fixed, **architecture.choices})
+        return self.builder(self.all_choices(architecture))
+
+    def all_choices(self, architecture: Architecture) -> dict[str, Choice]:
+        """What the builder is given: the architecture's choices and the fixed ones."""
+        return {**self.fixed, **architecture.choices}
 
     @cached_property
     def _branch_sizes(self) -> list[list[int]]:

@@ -15,39 +15,71 @@ from torch import Tensor, nn
 from latency import lowering
 from latency.ops import Op
 from search_spaces.blocks import Block, Shape
-from search_spaces.build import NetworkModule
-from search_spaces.codec import blocks
-from search_spaces.load import load_space
+from search_spaces.build import NetworkModule, fold
+from search_spaces.codec import blocks, coding_blocks
+from search_spaces.codec.family import build_design
+from search_spaces.space import Choice
 
 EVERY_KIND: tuple[Block, ...] = (
-    blocks.Analysis(128),
-    blocks.HyperAnalysis(128, 24),
-    blocks.HyperSynthesis(128, 24, "mu"),
-    blocks.HyperSynthesis(128, 24, "log_scale"),
-    blocks.Quantise(128),
-    blocks.Synthesis(128),
-    blocks.Stem(2, 16),
-    blocks.Residual(16, 3, 256),
-    blocks.Inverted(16, 5, 256),
+    blocks.ConvScale311(16, 128, 2, 3, "gelu", True),
+    blocks.Residual(16, 256, 3, "leaky_relu", True),
+    blocks.Inverted(16, 256, 5, 2, "relu", False),
+    blocks.Inverted(16, 128, 7, 2, "silu", True),
+    blocks.ConvNeXt(16, 128, 7, 4, "hardswish", True),
     blocks.SqueezeExcite(16, 256),
+    blocks.EfficientAttention(16, 256),
+    blocks.Scale(16, 256),
+    *(
+        blocks.Resample(kind, 16, 12, 64, 2, upwards, True)
+        for kind in ("haar", "shuffle", "strided")
+        for upwards in (False, True)
+    ),
+    blocks.Stem(2, 16),
     blocks.Head(2, 16),
+    blocks.LatentStem(128, 32),
+    blocks.LatentHead(128, 32),
+    coding_blocks.Analysis(128),
+    coding_blocks.Synthesis(128),
+    coding_blocks.HyperAnalysis(128, 24, 48),
+    coding_blocks.ScaleDecoder(128, 24, 48, False),
+    coding_blocks.ContextDecoder(128, 24, 48, True),
+    coding_blocks.Quantise(128, True),
+    coding_blocks.Dequantise(128, True),
+    coding_blocks.ContextStep(128, True, 48, "checkerboard", 1),
+    coding_blocks.ContextStep(128, True, 48, "2x2", 2),
+    coding_blocks.ContextStep(128, False, 48, "channels2", 1),
 )
-ALL_SCALES = {
-    "quarter.depth": 1,
-    "quarter.width": 24,
-    "quarter.block": "inverted",
-    "quarter.kernel": 5,
-    "quarter.attention": "se",
-    "half.depth": 2,
-    "half.width": 16,
-    "half.block": "residual",
-    "half.kernel": 3,
-    "half.attention": "se",
-    "full.depth": 1,
-    "full.width": 8,
-    "full.block": "inverted",
-    "full.kernel": 3,
-    "full.attention": "none",
+# Every kind of block, resampling, context and attention, in two whole codecs.
+RICH = {
+    "quantisation": "learned",
+    "context": "checkerboard",
+    "encoder.scaled": True,
+    "encoder.resampling": "strided",
+    "encoder.half.depth": 1,
+    "encoder.half.block": "inverted",
+    "encoder.quarter.depth": 1,
+    "encoder.quarter.block": "convnext",
+    "encoder.quarter.kernel": 7,
+    "encoder.sixteenth.depth": 1,
+    "decoder.scaled": True,
+    "decoder.sixteenth.depth": 1,
+    "decoder.sixteenth.block": "convscale311",
+    "decoder.eighth.depth": 1,
+    "decoder.eighth.attention": "eca",
+    "decoder.half.depth": 2,
+    "decoder.half.block": "convscale311",
+}
+PLAIN = {
+    "context": "channels2",
+    "encoder.half.depth": 1,
+    "encoder.half.attention": "se",
+    "encoder.resampling": "shuffle",
+    "decoder.quarter.depth": 1,
+    "decoder.quarter.block": "inverted",
+    "decoder.quarter.attention": "se",
+    "decoder.full.depth": 1,
+    "decoder.full.width": 8,
+    "decoder.resampling": "shuffle",
 }
 
 
@@ -74,15 +106,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("lowered")
 
 
+@pytest.mark.parametrize("choices", [RICH, PLAIN], ids=["rich", "plain"])
 @pytest.mark.parametrize("stage", ["encode", "decode"])
-def test_network_operations_are_the_union_of_those_of_its_blocks(stage: str, cache: Path) -> None:
-    space = load_space("tiny")
-    design = space.design(space.architecture(space.encode(ALL_SCALES)))
-    network = design.stages[stage].network
+def test_network_operations_are_the_union_of_those_of_its_blocks(
+    stage: str, choices: dict[str, Choice], cache: Path
+) -> None:
+    network = build_design(choices).stages[stage].network
     shapes = {"image": (3, 512, 512), "level": (8,), "hyper": (24, 16, 16)}
-    shapes["symbols"] = (int(space.fixed["latent_channels"]), 32, 32)
+    shapes["symbols"] = (128, 32, 32)
     inputs = [shapes[name] for name in network.inputs]
-    whole = lowering.lower_module(NetworkModule(network), inputs, stage)
+    whole = lowering.lower_module(fold(NetworkModule(network)), inputs, stage)
     parts = [op for block in network.blocks for op in lowering.lower(block, cache)]
     assert Counter(op.text for op in whole) == Counter(op.text for op in parts)
 
@@ -98,13 +131,30 @@ def test_stem_folds_to_one_convolution(cache: Path) -> None:
     assert convolutions == [((16, 12, 3, 3), (16,))]
 
 
+@pytest.mark.parametrize("factor", [2, 4])
+def test_haar_resampling_lowers_to_the_plain_convolution_of_its_size(
+    factor: int, cache: Path
+) -> None:
+    down = blocks.Resample("haar", 16, 12, 64, factor, False, True)
+    up = blocks.Resample("haar", 16, 12, 64, factor, True, True)
+    plain = {
+        down: nn.Conv2d(16, 12, factor, factor),
+        up: nn.ConvTranspose2d(16, 12, factor, factor),
+    }
+    for block, convolution in plain.items():
+        (alone,) = lowering.lower_module(convolution, block.input_shapes[:1], "plain")
+        first, second = lowering.lower(block, cache)
+        assert first == alone
+        assert second.type == "add"
+
+
 def test_border_casts_are_left_out(cache: Path) -> None:
-    types = [op.type for op in lowering.lower(blocks.Quantise(128), cache)]
+    types = [op.type for op in lowering.lower(coding_blocks.Quantise(128, False), cache)]
     assert types == ["sub", "round"]
 
 
 def test_line_of_an_operation_tells_strides_and_groups_apart(cache: Path) -> None:
-    (conv, *_) = lowering.lower(blocks.Inverted(16, 5, 256), cache)
+    (conv, *_) = lowering.lower(blocks.Inverted(16, 256, 5, 2, "relu", False), cache)
     assert conv.text == (
         "conv 1x16x256x256 w16x1x5x5 w16 -> 1x16x256x256"
         " dilations=1x1 groups=16 pad=2x2x2x2 strides=1x1 fp16"
@@ -112,7 +162,7 @@ def test_line_of_an_operation_tells_strides_and_groups_apart(cache: Path) -> Non
 
 
 def test_second_lowering_reads_the_disk(cache: Path) -> None:
-    block = blocks.Quantise(64)
+    block = coding_blocks.Quantise(64, False)
     lowering.lower(block, cache)
     file = lowering.cache_file(block, cache)
     file.write_text(file.read_text().replace('"round"', '"ceil"'))
@@ -121,7 +171,7 @@ def test_second_lowering_reads_the_disk(cache: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"ops": [{"type": "conv"}]}'])
 def test_damaged_cache_file_is_made_again(damage: str, cache: Path) -> None:
-    block = blocks.Quantise(32)
+    block = coding_blocks.Quantise(32, False)
     intact = lowering.lower(block, cache)
     lowering.cache_file(block, cache).write_text(damage)
     assert not lowering.is_lowered(block, cache)
@@ -146,12 +196,12 @@ def test_inexpressible_block_is_an_error_that_names_it(tmp_path: Path) -> None:
 def test_unusable_cache_folder_is_an_error_that_says_what_next(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(lowering.LoweringError, match="set NAS_CACHE_DIR"):
-        lowering.lower(blocks.Quantise(16), tmp_path / "file")
+        lowering.lower(coding_blocks.Quantise(16, False), tmp_path / "file")
 
 
 def test_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("NAS_CACHE_DIR", str(tmp_path))
-    assert lowering.cache_file(blocks.Quantise(16)).parent == tmp_path / "lowered"
+    assert lowering.cache_file(coding_blocks.Quantise(16, False)).parent == tmp_path / "lowered"
 
 
 def test_changed_source_beside_a_block_is_lowered_anew(tmp_path: Path) -> None:
@@ -175,7 +225,8 @@ def test_changed_source_beside_a_block_is_lowered_anew(tmp_path: Path) -> None:
 def test_processes_that_lower_at_once_agree_in_silence(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from latency.lowering import lower;"
-        "from search_spaces.codec.blocks import Quantise; lower(Quantise(8), Path(sys.argv[1]))"
+        "from search_spaces.codec.coding_blocks import Quantise;"
+        "lower(Quantise(8, False), Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -184,12 +235,12 @@ def test_processes_that_lower_at_once_agree_in_silence(tmp_path: Path) -> None:
         assert process.communicate() == (b"", b"")
         assert process.returncode == 0
     assert [file.suffix for file in tmp_path.iterdir()] == [".json"]
-    assert len(lowering.lower(blocks.Quantise(8), tmp_path)) == 2
+    assert len(lowering.lower(coding_blocks.Quantise(8, False), tmp_path)) == 2
 
 
 def test_operation_keeps_its_shapes_through_the_disk(tmp_path: Path) -> None:
-    made = lowering.lower(blocks.Quantise(8), tmp_path)
-    read = lowering.lower(blocks.Quantise(8), tmp_path)
+    made = lowering.lower(coding_blocks.Quantise(8, False), tmp_path)
+    read = lowering.lower(coding_blocks.Quantise(8, False), tmp_path)
     assert made == read
     assert isinstance(read[0], Op)
     assert hash(read) == hash(made)

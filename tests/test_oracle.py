@@ -11,7 +11,7 @@ from latency import lowering
 from latency.oracle import Estimate, LatencyOracle, StageEstimate, within
 from latency.table import LatencyTable, MissingRowError, Row, load_table, save_table
 from search_spaces.blocks import Design, Network, Stage, Step
-from search_spaces.codec import blocks
+from search_spaces.codec import coding_blocks
 from search_spaces.load import load_space
 
 SPACE = load_space("tiny")
@@ -25,13 +25,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def quantiser(symbols_decoded: int, tiles: int, count: int = 1) -> Design:
     names = ["a", *[f"step{i}" for i in range(count)]]
-    steps = [Step(after, blocks.Quantise(16), (before, "b")) for before, after in pairwise(names)]
+    steps = [
+        Step(after, coding_blocks.Quantise(16, False), (before, "b"))
+        for before, after in pairwise(names)
+    ]
     network = Network(("a", "b"), tuple(steps), (names[-1],))
     return Design({"decode": Stage(network, symbols_decoded=symbols_decoded)}, tiles, 512**2)
 
 
 def measured(row_ms: float, cache: Path, device: str = "test-phone") -> LatencyTable:
-    ops = [op.text for op in lowering.lower(blocks.Quantise(16), cache)]
+    ops = [op.text for op in lowering.lower(coding_blocks.Quantise(16, False), cache)]
     row = Row(block="quantise", ops=ops, precision="fp16", samples_ms=[row_ms], median_ms=row_ms)
     header = {"device": device, "provenance": "measured", "model": None, "rows": [row]}
     costs = {"dispatch_ms": 0.25, "margin_percent": 10.0}
@@ -62,7 +65,7 @@ def test_dispatch_is_paid_once_a_tile_and_not_once_a_block(cache: Path) -> None:
 
 def test_cpu_network_and_written_symbols_count_as_coding(cache: Path) -> None:
     table = measured(1.0, cache)
-    step = Step("scale", blocks.HyperSynthesis(192, 24, "log_scale"), ("hyper", "level"))
+    step = Step("scale", coding_blocks.ScaleDecoder(192, 24, 48, False), ("hyper", "level"))
     cpu = Network(("hyper", "level"), (step,), ("scale",))
     plain = quantiser(0, 1)
     stage = Stage(plain.stages["decode"].network, cpu, symbols_encoded=1000)
@@ -111,7 +114,7 @@ def test_block_shares_add_up_to_the_network_without_dispatch(cache: Path) -> Non
 
 def test_deeper_decoder_costs_more_and_encoding_does_not_change(cache: Path) -> None:
     oracle = LatencyOracle(load_table(DEVICE), cache)
-    choices = [{**SPACE.reference.choices, "half.depth": depth} for depth in (1, 2, 6)]
+    choices = [{**SPACE.reference.choices, "decoder.half.depth": depth} for depth in (1, 2, 6)]
     architectures = [SPACE.architecture(SPACE.encode(choice)) for choice in choices]
     records = [oracle.estimate(SPACE.design(a)).as_record() for a in architectures]
     network_ms = [record["network_ms"] for record in records]
@@ -151,7 +154,7 @@ def test_limit_on_an_unknown_stage_names_the_nearest() -> None:
 
 def test_unlowered_blocks_are_named_once_until_they_are_on_disk(tmp_path: Path) -> None:
     oracle = LatencyOracle(load_table(DEVICE), tmp_path)
-    block = blocks.Quantise(16)
-    assert oracle.unlowered([block, blocks.Quantise(16)]) == [block]
+    block = coding_blocks.Quantise(16, False)
+    assert oracle.unlowered([block, coding_blocks.Quantise(16, False)]) == [block]
     lowering.lower(block, tmp_path)
     assert oracle.unlowered([block]) == []

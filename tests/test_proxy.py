@@ -25,7 +25,7 @@ def folder(tiny: SearchSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def candidate(tiny: SearchSpace) -> Any:
-    choices = dict(tiny.reference.choices) | {"half.width": 32, "half.depth": 2}
+    choices = dict(tiny.reference.choices) | {"decoder.half.width": 32, "decoder.half.depth": 2}
     return tiny.architecture(tiny.encode(choices))
 
 

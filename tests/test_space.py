@@ -80,7 +80,7 @@ def test_sampling_is_uniform_over_architectures() -> None:
 
 
 def test_tiny_is_large_enough_and_has_few_signatures(tiny: SearchSpace) -> None:
-    assert tiny.size == 194_040
+    assert tiny.size == 129_360
     codes = tiny.sample(np.random.default_rng(0), 1500)
     blocks = {
         block.signature
@@ -108,9 +108,9 @@ def test_reading_a_space_does_not_import_torch() -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"half.deph": 1}, "did you mean 'half.depth'"),
-        ({"quarter.depth": 5}, "quarter.depth is one of"),
-        ({"quarter.depth": True}, "not True"),
+        ({"decoder.half.deph": 1}, "did you mean 'decoder.half.depth'"),
+        ({"decoder.quarter.depth": 5}, "decoder.quarter.depth is one of"),
+        ({"decoder.quarter.depth": True}, "not True"),
         ({}, "has no value"),
     ],
 )

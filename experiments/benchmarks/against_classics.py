@@ -26,10 +26,10 @@ from PIL import Image
 
 from evaluators.decoder import refine
 from evaluators.metrics import psnr, to_8_bit
+from evaluators.passes import linear_image, to_tensor
 from evaluators.perceptual import load_lpips
 from evaluators.photos import Photo, Pixels, find_photos, load_photos
 from evaluators.proxy import ProxyEvaluator
-from evaluators.shared import linear_image, to_tensor
 from nas.entries import study_document
 from nas.experiment import ExperimentError, load_experiment
 from nas.folders import study_folder

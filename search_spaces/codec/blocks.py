@@ -1,273 +1,121 @@
-"""Blocks of the codec family: what each computes, on which shapes, at what count.
+"""Blocks of the backbones: what each computes, on which shapes, at what count.
 
 All sizes are those of one 512 x 512 tile. Torch is imported only to build.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search_spaces.blocks import Shape
+from search_spaces.codec.constants import LATENT_SIZE, TILE
+from search_spaces.codec.counting import IMAGE, LEVEL, Convolution, Counted
 
 if TYPE_CHECKING:
     from torch import nn
 
-TILE = 512
-LATENT_STRIDE = 16
-HYPER_STRIDE = 32
-LEVELS = 8
-HYPER_WIDTH = 48
-SYNTHESIS_CHANNELS = 3 * LATENT_STRIDE**2
-
-_LATENT = TILE // LATENT_STRIDE
-_HYPER = TILE // HYPER_STRIDE
-_IMAGE: Shape = (3, TILE, TILE)
-_LEVEL: Shape = (LEVELS,)
-
-
-class _Described:
-    """A signature made of the class name and the fields."""
-
-    @property
-    def signature(self) -> str:
-        settings = (f"{field.name}={getattr(self, field.name)}" for field in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__.lower()}({', '.join(settings)})"
-
 
 @dataclass(frozen=True)
-class Analysis(_Described):
-    """g_a: image, level -> y. Orthonormal patch transform with a gain a channel and level."""
+class _OnFeatures(Counted):
+    """Maps features of one shape to features of the same shape."""
 
-    latent_channels: int
-
-    @property
-    def input_shapes(self) -> tuple[Shape, ...]:
-        return (_IMAGE, _LEVEL)
-
-    @property
-    def macs(self) -> int:
-        return (SYNTHESIS_CHANNELS * _LATENT**2 + LEVELS) * self.latent_channels
-
-    @property
-    def parameters(self) -> int:
-        return (SYNTHESIS_CHANNELS + LEVELS) * self.latent_channels
-
-    def build(self) -> nn.Module:
-        from search_spaces.codec import modules
-
-        return modules.Analysis(self.latent_channels)
-
-
-@dataclass(frozen=True)
-class HyperAnalysis(_Described):
-    """h_a: y, level -> z, rounded. Log-magnitudes of the latents, summarised at half their size."""
-
-    latent_channels: int
-    hyper_channels: int
-
-    @property
-    def input_shapes(self) -> tuple[Shape, ...]:
-        return ((self.latent_channels, _LATENT, _LATENT), _LEVEL)
-
-    @property
-    def macs(self) -> int:
-        bands = self.latent_channels * self.hyper_channels * _LATENT**2
-        down = 9 * self.latent_channels * HYPER_WIDTH * _HYPER**2
-        out = HYPER_WIDTH * self.hyper_channels * _HYPER**2
-        return bands + down + out + LEVELS * self.latent_channels
-
-    @property
-    def parameters(self) -> int:
-        bands = self.latent_channels * self.hyper_channels + self.hyper_channels
-        down = 9 * self.latent_channels * HYPER_WIDTH + HYPER_WIDTH
-        out = HYPER_WIDTH * self.hyper_channels
-        return bands + down + out + LEVELS * self.latent_channels
-
-    def build(self) -> nn.Module:
-        from search_spaces.codec import modules
-
-        return modules.HyperAnalysis(self.latent_channels, self.hyper_channels)
-
-
-@dataclass(frozen=True)
-class HyperSynthesis(_Described):
-    """Half of h_s: z, level -> one value a latent (mu, or log sigma when it runs on the CPU)."""
-
-    latent_channels: int
-    hyper_channels: int
-    output: str
-
-    @property
-    def input_shapes(self) -> tuple[Shape, ...]:
-        return ((self.hyper_channels, _HYPER, _HYPER), _LEVEL)
-
-    @property
-    def macs(self) -> int:
-        linear = self.hyper_channels * self.latent_channels
-        inner = 9 * self.hyper_channels * HYPER_WIDTH
-        out = HYPER_WIDTH * 4 * self.latent_channels
-        return (linear + inner + out) * _HYPER**2 + LEVELS * self.latent_channels
-
-    @property
-    def parameters(self) -> int:
-        linear = self.hyper_channels * self.latent_channels
-        inner = 9 * self.hyper_channels * HYPER_WIDTH + HYPER_WIDTH
-        out = HYPER_WIDTH * 4 * self.latent_channels
-        return linear + inner + out + LEVELS * self.latent_channels
-
-    def build(self) -> nn.Module:
-        from search_spaces.codec import modules
-
-        kinds = {"mu": modules.ContextDecoder, "log_scale": modules.ScaleDecoder}
-        return kinds[self.output](self.latent_channels, self.hyper_channels)
-
-
-@dataclass(frozen=True)
-class Quantise(_Described):
-    """y, mu -> integer symbols round(y - mu)."""
-
-    latent_channels: int
-
-    @property
-    def input_shapes(self) -> tuple[Shape, ...]:
-        return ((self.latent_channels, _LATENT, _LATENT),) * 2
-
-    @property
-    def macs(self) -> int:
-        return 0
-
-    @property
-    def parameters(self) -> int:
-        return 0
-
-    def build(self) -> nn.Module:
-        from search_spaces.codec import modules
-
-        return modules.Quantise()
-
-
-@dataclass(frozen=True)
-class Synthesis(_Described):
-    """Linear part of g_s: symbols, mu, level -> image. Inverse of `Analysis` at the start."""
-
-    latent_channels: int
-
-    @property
-    def input_shapes(self) -> tuple[Shape, ...]:
-        latent = (self.latent_channels, _LATENT, _LATENT)
-        return (latent, latent, _LEVEL)
-
-    @property
-    def macs(self) -> int:
-        return (SYNTHESIS_CHANNELS * _LATENT**2 + LEVELS) * self.latent_channels
-
-    @property
-    def parameters(self) -> int:
-        return (SYNTHESIS_CHANNELS + LEVELS) * self.latent_channels
-
-    def build(self) -> nn.Module:
-        from search_spaces.codec import modules
-
-        return modules.Synthesis(self.latent_channels)
-
-
-@dataclass(frozen=True)
-class Stem(_Described):
-    """image, level -> features at 1 / stride resolution, through an orthonormal patch basis."""
-
-    stride: int
     width: int
+    size: int
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
-        return (_IMAGE, _LEVEL)
+        return ((self.width, self.size, self.size),)
+
+
+@dataclass(frozen=True)
+class ConvScale311(_OnFeatures):
+    """x + 3x3, 1x1, 1x1 convolutions over C, E C, F C and C channels (arXiv 2605.05148)."""
+
+    expand: int
+    expand_out: int
+    activation: str
+    scaled: bool
 
     @property
-    def macs(self) -> int:
-        size = TILE // self.stride
-        return 9 * 3 * self.stride**2 * self.width * size**2 + LEVELS * self.width
-
-    @property
-    def parameters(self) -> int:
-        return 9 * 3 * self.stride**2 * self.width + self.width + LEVELS * self.width
+    def convolutions(self) -> tuple[Convolution, ...]:
+        inner, outer = self.expand * self.width, self.expand_out * self.width
+        return (
+            Convolution(self.width, inner, 3, self.size),
+            Convolution(inner, outer, 1, self.size),
+            Convolution(outer, self.width, 1, self.size),
+        )
 
     def build(self) -> nn.Module:
         from search_spaces.codec import modules
 
-        return modules.Stem(self.stride, self.width)
+        return modules.ConvScale311(self)
 
 
 @dataclass(frozen=True)
-class Residual(_Described):
+class Residual(_OnFeatures):
     """x + two dense convolutions."""
 
-    width: int
     kernel: int
-    size: int
+    activation: str
+    scaled: bool
 
     @property
-    def input_shapes(self) -> tuple[Shape, ...]:
-        return ((self.width, self.size, self.size),)
-
-    @property
-    def macs(self) -> int:
-        return 2 * self.kernel**2 * self.width**2 * self.size**2
-
-    @property
-    def parameters(self) -> int:
-        return 2 * (self.kernel**2 * self.width**2 + self.width)
+    def convolutions(self) -> tuple[Convolution, ...]:
+        return (Convolution(self.width, self.width, self.kernel, self.size),) * 2
 
     def build(self) -> nn.Module:
         from search_spaces.codec import modules
 
-        return modules.Residual(self.width, self.kernel)
+        return modules.Residual(self)
 
 
 @dataclass(frozen=True)
-class Inverted(_Described):
-    """x + depthwise convolution, expansion by 2, projection."""
+class Inverted(_OnFeatures):
+    """x + depthwise convolution, expansion, projection."""
 
-    width: int
     kernel: int
-    size: int
+    expand: int
+    activation: str
+    scaled: bool
 
     @property
-    def input_shapes(self) -> tuple[Shape, ...]:
-        return ((self.width, self.size, self.size),)
-
-    @property
-    def macs(self) -> int:
-        return (self.kernel**2 * self.width + 4 * self.width**2) * self.size**2
-
-    @property
-    def parameters(self) -> int:
-        return self.kernel**2 * self.width + 4 * self.width**2 + 4 * self.width
+    def convolutions(self) -> tuple[Convolution, ...]:
+        inner = self.expand * self.width
+        return (
+            Convolution(self.width, self.width, self.kernel, self.size, groups=self.width),
+            Convolution(self.width, inner, 1, self.size),
+            Convolution(inner, self.width, 1, self.size),
+        )
 
     def build(self) -> nn.Module:
         from search_spaces.codec import modules
 
-        return modules.Inverted(self.width, self.kernel)
+        return modules.Inverted(self)
 
 
 @dataclass(frozen=True)
-class SqueezeExcite(_Described):
-    """x scaled by a gate a channel, computed from the channel means."""
-
-    width: int
-    size: int
+class ConvNeXt(Inverted):
+    """x + depthwise convolution, normalised channels, expansion, projection."""
 
     @property
-    def input_shapes(self) -> tuple[Shape, ...]:
-        return ((self.width, self.size, self.size),)
+    def other_parameters(self) -> int:
+        return 2 * self.width
+
+    def build(self) -> nn.Module:
+        from search_spaces.codec import modules
+
+        return modules.ConvNeXt(self)
+
+
+@dataclass(frozen=True)
+class SqueezeExcite(_OnFeatures):
+    """x scaled by a gate a channel, computed from all channel means."""
 
     @property
-    def macs(self) -> int:
-        return 2 * self.width * (self.width // 4)
-
-    @property
-    def parameters(self) -> int:
-        return 2 * self.width * (self.width // 4) + self.width // 4 + self.width
+    def convolutions(self) -> tuple[Convolution, ...]:
+        inner = max(self.width // 4, 1)
+        return Convolution(self.width, inner, 1, 1), Convolution(inner, self.width, 1, 1)
 
     def build(self) -> nn.Module:
         from search_spaces.codec import modules
@@ -276,7 +124,114 @@ class SqueezeExcite(_Described):
 
 
 @dataclass(frozen=True)
-class Head(_Described):
+class EfficientAttention(_OnFeatures):
+    """ECA: x scaled by a gate a channel, computed from the means of three neighbouring channels."""
+
+    @property
+    def macs(self) -> int:
+        return 3 * self.width
+
+    @property
+    def other_parameters(self) -> int:
+        return 3
+
+    def build(self) -> nn.Module:
+        from search_spaces.codec import modules
+
+        return modules.EfficientAttention()
+
+
+@dataclass(frozen=True)
+class Scale(_OnFeatures):
+    """x times a learned value a channel: closes a scale (arXiv 2605.05148)."""
+
+    @property
+    def other_parameters(self) -> int:
+        return self.width
+
+    def build(self) -> nn.Module:
+        from search_spaces.codec import modules
+
+        return modules.Scale(self.width)
+
+
+@dataclass(frozen=True)
+class Resample(Counted):
+    """features, lateral -> features of another scale, plus the lateral ones there.
+
+    Attributes:
+        kind: `haar` (convolution and Haar wavelet, folded into one), `shuffle` (pixel-shuffle and
+            1x1 convolution) or `strided` (convolution with overlapping kernels).
+        inputs: channels read.
+        outputs: channels written.
+        size: side of the coarser of the two scales.
+        factor: between the scales, a power of two.
+        upwards: towards the finer scale.
+        scaled: with learned scales, folded away.
+    """
+
+    kind: str
+    inputs: int
+    outputs: int
+    size: int
+    factor: int
+    upwards: bool
+    scaled: bool
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        fine = self.size * self.factor
+        read, written = (self.size, fine) if self.upwards else (fine, self.size)
+        return (self.inputs, read, read), (self.outputs, written, written)
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        if self.kind != "shuffle":
+            kernel = self.factor * (2 if self.kind == "strided" else 1)
+            return (Convolution(self.inputs, self.outputs, kernel, self.size),)
+        taps = self.factor**2
+        if self.upwards:
+            return (Convolution(self.inputs, self.outputs * taps, 1, self.size),)
+        return (Convolution(self.inputs * taps, self.outputs, 1, self.size),)
+
+    def build(self) -> nn.Module:
+        from search_spaces.codec import modules
+
+        return modules.Resample(self)
+
+
+@dataclass(frozen=True)
+class Stem(Counted):
+    """image, level -> features at 1 / stride resolution, through an orthonormal patch basis."""
+
+    stride: int
+    width: int
+
+    @property
+    def kernel(self) -> int:
+        """3 where patches are small; coarse ones see enough of their own."""
+        return 3 if self.stride <= 4 else 1
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        return IMAGE, LEVEL
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        return (Convolution(3 * self.stride**2, self.width, self.kernel, TILE // self.stride),)
+
+    @property
+    def level_channels(self) -> int:
+        return self.width
+
+    def build(self) -> nn.Module:
+        from search_spaces.codec import modules
+
+        return modules.Stem(self.stride, self.width, self.kernel)
+
+
+@dataclass(frozen=True)
+class Head(Counted):
     """features, image, level -> image plus the correction that the features predict."""
 
     stride: int
@@ -285,19 +240,80 @@ class Head(_Described):
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
         size = TILE // self.stride
-        return ((self.width, size, size), _IMAGE, _LEVEL)
+        return (self.width, size, size), IMAGE, LEVEL
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        return (Convolution(self.width, self._bands, self._kernel, TILE // self.stride),)
+
+    @property
+    def level_channels(self) -> int:
+        return self._bands
 
     @property
     def macs(self) -> int:
-        bands, size = 3 * self.stride**2, TILE // self.stride
-        return (9 * bands * self.width + bands**2) * size**2 + LEVELS * bands
+        return super().macs + self._bands**2 * (TILE // self.stride) ** 2  # the basis
 
     @property
-    def parameters(self) -> int:
-        bands = 3 * self.stride**2
-        return 9 * bands * self.width + bands + LEVELS * bands
+    def _bands(self) -> int:
+        return 3 * self.stride**2
+
+    @property
+    def _kernel(self) -> int:
+        return 3 if self.stride <= 4 else 1
 
     def build(self) -> nn.Module:
         from search_spaces.codec import modules
 
-        return modules.Head(self.stride, self.width)
+        return modules.Head(self.stride, self.width, self._kernel)
+
+
+@dataclass(frozen=True)
+class LatentStem(Counted):
+    """latents, level -> features at their resolution."""
+
+    latent_channels: int
+    width: int
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        return (self.latent_channels, LATENT_SIZE, LATENT_SIZE), LEVEL
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        return (Convolution(self.latent_channels, self.width, 1, LATENT_SIZE),)
+
+    @property
+    def level_channels(self) -> int:
+        return self.latent_channels
+
+    def build(self) -> nn.Module:
+        from search_spaces.codec import modules
+
+        return modules.LatentStem(self.latent_channels, self.width)
+
+
+@dataclass(frozen=True)
+class LatentHead(Counted):
+    """features, latents, level -> latents plus what the features add to them."""
+
+    latent_channels: int
+    width: int
+
+    @property
+    def input_shapes(self) -> tuple[Shape, ...]:
+        features = (self.width, LATENT_SIZE, LATENT_SIZE)
+        return features, (self.latent_channels, LATENT_SIZE, LATENT_SIZE), LEVEL
+
+    @property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        return (Convolution(self.width, self.latent_channels, 1, LATENT_SIZE),)
+
+    @property
+    def level_channels(self) -> int:
+        return self.latent_channels
+
+    def build(self) -> nn.Module:
+        from search_spaces.codec import modules
+
+        return modules.LatentHead(self.latent_channels, self.width)

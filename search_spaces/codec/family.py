@@ -1,91 +1,203 @@
 """From choices to the networks of a codec.
 
-image ─ analysis ─ y ─┬─ hyper_analysis ─ z ── context_decoder ─ mu      encode
-                      └────────────── quantise(y, mu) ─ symbols
+image ─ analysis ─(+ encoder)─ y ─┬─ hyper ─ z ── context_decoder ─ parameters     encode
+                                  └─ quantise(y, parameters) ─ symbols
 
-z ─ context_decoder ─ mu ─┐                                              decode
-symbols ──────────── synthesis ─ quarter ─ half ─ full ─ image
+z ─ context_decoder ─ parameters ─┐                                                decode
+symbols ───────── dequantise ─ latents ─ synthesis ─(+ decoder)─ image
 z ─ scale_decoder ─ log sigma of every symbol, on the CPU, for the entropy coder
+
+The parameters of a latent are mu and its quantisation width. With a one-shot context both sides
+refine them group by group, each group from the latents of those before. Images are centred: -0.5
+is black, 0.5 white.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from dataclasses import dataclass, replace
 
 from search_spaces.blocks import Block, Design, Network, Stage, Step
-from search_spaces.codec import blocks
+from search_spaces.codec import blocks, coding_blocks
+from search_spaces.codec.choices import BackboneChoices, CodecChoices, EntropyChoices, ScaleChoices
+from search_spaces.codec.constants import HYPER_SIZE, LATENT_SIZE, LATENT_STRIDE, SCALES, TILE
+from search_spaces.codec.context import Context
 from search_spaces.space import Choice
 
 # A 4032 x 3024 image is 8 x 6 tiles of 504, each padded to 512 by 4 pixels of context.
 TILES_PER_12MP = 48
-SCALES = {"quarter": 4, "half": 2, "full": 1}
 
 
 def build_design(choices: Mapping[str, Choice]) -> Design:
     """The networks of a codec.
 
     Args:
-        choices: `latent_channels`, `hyper_channels`, and for each scale (`quarter`, `half`,
-            `full`) `<scale>.depth` and, where that is not 0, `.width`, `.block` (`residual` or
-            `inverted`), `.kernel` and `.attention` (`none` or `se`).
+        choices: flat, as `CodecChoices.parse` reads them.
 
     Returns:
         Stages `encode` (image, level -> symbols, hyper) and `decode` (symbols, hyper, level ->
         image), 48 tiles of 512 x 512 an image.
+
+    Raises:
+        ValueError: an unknown choice, or a value that it cannot have.
     """
-    latent, hyper = cast(int, choices["latent_channels"]), cast(int, choices["hyper_channels"])
-    context = Step(
-        "context_decoder", blocks.HyperSynthesis(latent, hyper, "mu"), ("hyper", "level")
+    parsed = CodecChoices.parse(choices)
+    model = parsed.entropy
+    scale = coding_blocks.ScaleDecoder(
+        model.latent_channels,
+        model.hyper_channels,
+        model.hyper_width,
+        grouped=model.coding == "grouped",
     )
-    scale = Step(
-        "scale_decoder", blocks.HyperSynthesis(latent, hyper, "log_scale"), ("hyper", "level")
+    cpu = Network(
+        ("hyper", "level"), (Step("scale_decoder", scale, ("hyper", "level")),), ("scale_decoder",)
     )
-    cpu = Network(("hyper", "level"), (scale,), ("scale_decoder",))
-    symbols = latent * (blocks.TILE // blocks.LATENT_STRIDE) ** 2
-    symbols += hyper * (blocks.TILE // blocks.HYPER_STRIDE) ** 2
+    symbols = model.latent_channels * LATENT_SIZE**2 + model.hyper_channels * HYPER_SIZE**2
     return Design(
         stages={
-            "encode": Stage(_encoder(latent, hyper, context), cpu, symbols_encoded=symbols),
-            "decode": Stage(_decoder(latent, context, choices), cpu, symbols_decoded=symbols),
+            "encode": Stage(_encode(parsed), cpu, symbols_encoded=symbols),
+            "decode": Stage(_decode(parsed), cpu, symbols_decoded=symbols),
         },
         tiles_per_image=TILES_PER_12MP,
-        pixels_per_tile=blocks.TILE**2,
+        pixels_per_tile=TILE**2,
     )
 
 
-def _encoder(latent: int, hyper: int, context: Step) -> Network:
-    steps = (
-        Step("analysis", blocks.Analysis(latent), ("image", "level")),
-        Step("hyper", blocks.HyperAnalysis(latent, hyper), ("analysis", "level")),
-        context,
-        Step("symbols", blocks.Quantise(latent), ("analysis", "context_decoder")),
-    )
-    return Network(("image", "level"), steps, ("symbols", "hyper"))
+def _encode(choices: CodecChoices) -> Network:
+    model = choices.entropy
+    channels = model.latent_channels
+    steps = [Step("analysis", coding_blocks.Analysis(channels), ("image", "level"))]
+    steps += _encoder(choices.encoder, channels)
+    y = steps[-1].name
+    hyper = coding_blocks.HyperAnalysis(channels, model.hyper_channels, model.hyper_width)
+    steps.append(Step("hyper", hyper, (y, "level")))
+    context = _parameters(model, y)
+    quantise = Step("symbols", _quantise(model), (y, context[-1].name))
+    return Network(("image", "level"), (*steps, *context, quantise), ("symbols", "hyper"))
 
 
-def _decoder(latent: int, context: Step, choices: Mapping[str, Choice]) -> Network:
-    inputs = ("symbols", "context_decoder", "level")
-    steps = [context, Step("synthesis", blocks.Synthesis(latent), inputs)]
-    for scale, stride in SCALES.items():
-        steps += _refinement(scale, stride, steps[-1].name, choices)
+def _decode(choices: CodecChoices) -> Network:
+    model = choices.entropy
+    steps = _parameters(model, None)
+    steps.append(Step("latents", _dequantise(model), ("symbols", steps[-1].name)))
+    synthesis = coding_blocks.Synthesis(model.latent_channels)
+    steps.append(Step("synthesis", synthesis, ("latents", "level")))
+    steps += _decoder(choices.decoder, model.latent_channels)
     return Network(("symbols", "hyper", "level"), tuple(steps), (steps[-1].name,))
 
 
-def _refinement(scale: str, stride: int, image: str, choices: Mapping[str, Choice]) -> list[Step]:
-    """Stem, blocks, attention and head that refine `image` at one resolution."""
-    depth = cast(int, choices[f"{scale}.depth"])
-    if depth == 0:
+def _parameters(model: EntropyChoices, y: str | None) -> list[Step]:
+    """Steps to the parameters of all latents, from y or (None) from the symbols decoded."""
+    learned = model.quantisation == "learned"
+    decoder = coding_blocks.ContextDecoder(
+        model.latent_channels, model.hyper_channels, model.hyper_width, learned
+    )
+    steps = [Step("context_decoder", decoder, ("hyper", "level"))]
+    for group in range(1, Context(model.context).groups):
+        parameters, symbols = steps[-1].name, "symbols"
+        if y is not None:
+            symbols = f"symbols.{group}"
+            steps.append(Step(symbols, _quantise(model), (y, parameters)))
+        latents = f"latents.{group}"
+        steps.append(Step(latents, _dequantise(model), (symbols, parameters)))
+        step = coding_blocks.ContextStep(
+            model.latent_channels, learned, model.context_width, model.context, group
+        )
+        steps.append(Step(f"context.{group}", step, (latents, parameters, "level")))
+    return steps
+
+
+def _quantise(model: EntropyChoices) -> Block:
+    return coding_blocks.Quantise(model.latent_channels, model.quantisation == "learned")
+
+
+def _dequantise(model: EntropyChoices) -> Block:
+    return coding_blocks.Dequantise(model.latent_channels, model.quantisation == "learned")
+
+
+def _encoder(choices: BackboneChoices, channels: int) -> list[Step]:
+    """From the finest scale to the latents' own, and onto them."""
+    if not choices.scales:
         return []
-    width, kernel = cast(int, choices[f"{scale}.width"]), cast(int, choices[f"{scale}.kernel"])
-    size = blocks.TILE // stride
-    dense = choices[f"{scale}.block"] == "residual"
-    block: Block = (blocks.Residual if dense else blocks.Inverted)(width, kernel, size)
-    body: list[Block] = [block] * depth
-    if choices[f"{scale}.attention"] == "se":
-        body.append(blocks.SqueezeExcite(width, size))
-    steps = [Step(f"{scale}.stem", blocks.Stem(stride, width), (image, "level"))]
-    for i, block in enumerate(body):
-        steps.append(Step(f"{scale}.{i}", block, (steps[-1].name,)))
-    head = blocks.Head(stride, width)
-    return [*steps, Step(f"{scale}.head", head, (steps[-1].name, image, "level"))]
+    scales = dict(sorted(choices.scales.items(), key=lambda item: SCALES[item[0]]))
+    coarsest = list(scales.values())[-1]
+    scales.setdefault("sixteenth", replace(coarsest, depth=0, attention="none"))
+    steps = _Backbone("encoder", choices, "image", "analysis", channels).steps(scales)
+    head = blocks.LatentHead(channels, scales["sixteenth"].width)
+    return [*steps, Step("encoder.head", head, (steps[-1].name, "analysis", "level"))]
+
+
+def _decoder(choices: BackboneChoices, channels: int) -> list[Step]:
+    """From the coarsest scale to the finest, and onto the linear decoder's image."""
+    if not choices.scales:
+        return []
+    scales = dict(sorted(choices.scales.items(), key=lambda item: -SCALES[item[0]]))
+    steps = _Backbone("decoder", choices, "synthesis", "latents", channels).steps(scales)
+    finest = list(scales)[-1]
+    head = blocks.Head(SCALES[finest], scales[finest].width)
+    return [*steps, Step("decoder.head", head, (steps[-1].name, "synthesis", "level"))]
+
+
+@dataclass(frozen=True)
+class _Backbone:
+    """A chain of scales, each fed by the one before and by the image (or latents) itself."""
+
+    side: str
+    choices: BackboneChoices
+    image: str
+    latents: str
+    latent_channels: int
+
+    def steps(self, scales: Mapping[str, ScaleChoices]) -> list[Step]:
+        steps: list[Step] = []
+        before: tuple[str, str] | None = None
+        for name, scale in scales.items():
+            steps.append(self._stem(name, scale.width))
+            if before is not None:
+                resample = self._resample(scales[before[0]].width, scale.width, before[0], name)
+                inputs = (before[1], steps[-1].name)
+                steps.append(Step(f"{self.side}.{name}.resample", resample, inputs))
+            for i, block in enumerate(self._body(name, scale)):
+                steps.append(Step(f"{self.side}.{name}.{i}", block, (steps[-1].name,)))
+            before = name, steps[-1].name
+        return steps
+
+    def _stem(self, name: str, width: int) -> Step:
+        stride = SCALES[name]
+        if stride == LATENT_STRIDE:
+            stem: Block = blocks.LatentStem(self.latent_channels, width)
+            return Step(f"{self.side}.{name}.stem", stem, (self.latents, "level"))
+        stem = blocks.Stem(stride, width)
+        return Step(f"{self.side}.{name}.stem", stem, (self.image, "level"))
+
+    def _resample(self, inputs: int, outputs: int, before: str, name: str) -> Block:
+        fine, coarse = sorted((SCALES[before], SCALES[name]))
+        return blocks.Resample(
+            kind=self.choices.resampling,
+            inputs=inputs,
+            outputs=outputs,
+            size=TILE // coarse,
+            factor=coarse // fine,
+            upwards=SCALES[name] == fine,
+            scaled=self.choices.scaled,
+        )
+
+    def _body(self, name: str, scale: ScaleChoices) -> list[Block]:
+        size = TILE // SCALES[name]
+        body = [self._block(scale, size)] * scale.depth
+        if scale.attention == "se":
+            body.append(blocks.SqueezeExcite(scale.width, size))
+        if scale.attention == "eca":
+            body.append(blocks.EfficientAttention(scale.width, size))
+        if self.choices.scaled:
+            body.append(blocks.Scale(scale.width, size))
+        return body
+
+    def _block(self, scale: ScaleChoices, size: int) -> Block:
+        last = self.choices.activation, self.choices.scaled
+        if scale.block == "convscale311":
+            return blocks.ConvScale311(scale.width, size, scale.expand, scale.expand_out, *last)
+        if scale.block == "residual":
+            return blocks.Residual(scale.width, size, scale.kernel, *last)
+        kind = {"inverted": blocks.Inverted, "convnext": blocks.ConvNeXt}[scale.block]
+        return kind(scale.width, size, scale.kernel, scale.expand, *last)

@@ -6,15 +6,19 @@ import math
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from search_spaces.blocks import Design
 from search_spaces.build import build_modules, run
-from search_spaces.codec import entropy
-from search_spaces.codec.blocks import HYPER_STRIDE, LEVELS, HyperAnalysis
-from search_spaces.codec.family import SCALES
-from search_spaces.codec.modules import LevelTable
+from search_spaces.codec import coding_blocks, entropy
+from search_spaces.codec.coding_modules import LARGEST_HYPER, Quantise
+from search_spaces.codec.constants import HYPER_STRIDE, LATENT_STRIDE, LEVELS, QUALITY_STEPS
+from search_spaces.codec.scale_decoder import HyperPrior, ScaleDecoder
+
+_LARGEST_SYMBOL = 2**15 - 1
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Coded:
     Attributes:
         data: entropy-coded hyper-latents, then latents.
         symbols: shape (1, M, h, w).
-        hyper: shape (1, K, h/2, w/2).
+        hyper: shape (1, K, ⌈h/2⌉, ⌈w/2⌉).
     """
 
     data: bytes
@@ -33,84 +37,185 @@ class Coded:
 
 
 class Codec(nn.Module):
-    """The blocks of a `Design` by name, and the prior of the hyper-latents."""
+    """The blocks of a `Design` by name, and the prior of the hyper-latents.
+
+    Works untrained: as a transform codec. Quality is a level of 0 to 7, or lies on a sixteenth
+    between two of them.
+
+    Attributes:
+        design: of the codec family.
+    """
 
     def __init__(self, design: Design) -> None:
         super().__init__()
         self.design = design
         self.steps = build_modules(design.blocks)
-        self._hyper_channels = cast(HyperAnalysis, design.blocks["hyper"]).hyper_channels
-        self.hyper_log_scale = LevelTable(self._hyper_channels)
+        self.hyper_prior = HyperPrior(self._hyper.hyper_channels)
 
-    def noisy_rate(self, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def latent_channels(self) -> int:
+        """M."""
+        return self._hyper.latent_channels
+
+    @property
+    def grouped(self) -> bool:
+        """Whether symbols of negligible scale are left out."""
+        return cast(coding_blocks.ScaleDecoder, self.design.blocks["scale_decoder"]).grouped
+
+    def freeze(self) -> None:
+        """Makes the integers that coding uses from the trained entropy model."""
+        self._scale_decoder.freeze()
+        self.hyper_prior.freeze()
+
+    def noisy_rate(self, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
         """Differentiable coding: noise stands in for rounding in the rate, straight-through else.
 
         Args:
-            image: shape (N, 3, H, W) in [0, 1], sides multiples of 32.
-            level: one-hot, shape (N, LEVELS).
+            image: shape (N, 3, H, W) in [0, 1], sides multiples of 16.
+            level: shape (N, LEVELS).
 
         Returns:
-            Bits of each image, shape (N,); symbols and mu, shape (N, M, H/16, W/16).
+            Bits of each image, shape (N,), and its latents, shape (N, M, H/16, W/16).
         """
-        y = self.steps["analysis"](image, level)
+        network = self.design.stages["encode"].network
+        y_name, parameters_name = network.steps[-1].inputs
+        given = {"image": image - 0.5, "level": level}
+        y = run(network, self.steps, given, (y_name,))[y_name]
         z = self.steps["hyper"](y, level)
-        z_rounded = _round_through(z)
-        mu = self.steps["context_decoder"](z_rounded, level)
-        log_scale = self.steps["scale_decoder"](z_rounded, level)
-        bits = _laplace_bits(_noisy(z), self.hyper_log_scale(level))
-        bits = bits + _laplace_bits(_noisy(y - mu), log_scale)
-        return bits, _round_through(y - mu), mu
-
-    def estimated_bits(self, symbols: Tensor, hyper: Tensor, level: Tensor) -> Tensor:
-        """Ideal code length of integer symbols under the entropy model, in bits. Shape (N,)."""
-        log_scale = self.steps["scale_decoder"](hyper, level)
-        hyper_bits = _laplace_bits(hyper, self.hyper_log_scale(level).expand_as(hyper))
-        return hyper_bits + _laplace_bits(symbols, log_scale)
+        hyper = z + (torch.round(z) - z).detach()
+        values = run(network, self.steps, {"hyper": hyper, "level": level, y_name: y})
+        parameters, symbols = values[parameters_name], values["symbols"]
+        residual = cast(Quantise, self.steps["symbols"]).residual(y, parameters)
+        log_scale = self.steps["scale_decoder"](hyper, level)[..., : y.shape[2], : y.shape[3]]
+        bits = _laplace_bits(_noisy(z), self.hyper_prior(level))
+        bits = bits + _laplace_bits(_noisy(residual), log_scale)
+        return bits, self.steps["latents"](symbols, parameters)
 
     @torch.no_grad()
-    def compress(self, image: Tensor, level: int) -> Coded:
+    def compress(self, image: Tensor, quality: float) -> Coded:
         """Codes one image.
 
         Args:
-            image: shape (1, 3, H, W) in [0, 1], sides multiples of 32.
-            level: quality, 0 to LEVELS - 1.
+            image: shape (1, 3, H, W) in [0, 1], sides multiples of 16.
+            quality: 0 to 7, a multiple of 1/16.
         """
-        values = run(
-            self.design.stages["encode"].network, self.steps, image=image, level=one_hot(level)
-        )
-        symbols, hyper = values["symbols"], values["hyper"]
-        writer = entropy.Writer()
-        writer.write(_integers(hyper), self._hyper_indices(hyper.shape, level))
-        writer.write(_integers(symbols), self._symbol_indices(hyper, level))
-        return Coded(writer.to_bytes(), symbols, hyper)
+        network = self.design.stages["encode"].network
+        device = image.device
+        given = {"image": image - 0.5, "level": level_of(quality).to(device)}
+        values = run(network, self.steps, given)
+        hyper = _integers(values["hyper"])
+        symbols = np.clip(_integers(values["symbols"]), -_LARGEST_SYMBOL, _LARGEST_SYMBOL)
+        indices = self._symbol_indices(hyper, symbols.shape[-2:], quality)
+        if self.grouped:
+            symbols = entropy.silence(symbols, indices)
+        writer = entropy.Writer(self.grouped)
+        writer.write(hyper, self._hyper_indices(hyper.shape, quality))
+        writer.write(symbols, indices)
+        return Coded(writer.to_bytes(), _floats(symbols, device), _floats(hyper, device))
 
     @torch.no_grad()
-    def read(self, data: bytes, height: int, width: int, level: int) -> tuple[Tensor, Tensor]:
-        """Decodes what `compress` wrote for an image of a height and width, multiples of 32.
+    def read(self, data: bytes, height: int, width: int, quality: float) -> tuple[Tensor, Tensor]:
+        """Reads the integers that `compress` wrote for an image; the same on every machine.
+
+        Args:
+            data: of `Coded`.
+            height: of the image, a multiple of 16.
+            width: of the image, a multiple of 16.
+            quality: as it was coded.
 
         Returns:
-            Symbols, shape (1, M, h, w), and hyper-latents, shape (1, K, h/2, w/2).
+            Symbols, shape (1, M, h, w), and hyper-latents, shape (1, K, ⌈h/2⌉, ⌈w/2⌉).
+
+        Raises:
+            BitstreamError: `data` does not come from `compress`.
         """
-        reader = entropy.Reader(data)
-        shape = (1, self._hyper_channels, height // HYPER_STRIDE, width // HYPER_STRIDE)
-        hyper = torch.from_numpy(reader.read(self._hyper_indices(shape, level))).float()
-        symbols = reader.read(self._symbol_indices(hyper, level))
-        return torch.from_numpy(symbols).float(), hyper
+        reader = entropy.Reader(data, self.grouped)
+        size = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+        hyper = reader.read(self._hyper_indices((1, self._hyper.hyper_channels, *size), quality))
+        size = height // LATENT_STRIDE, width // LATENT_STRIDE
+        symbols = reader.read(self._symbol_indices(hyper, size, quality))
+        reader.finish()
+        if int(np.abs(hyper).max()) > LARGEST_HYPER:
+            raise entropy.BitstreamError("a hyper-latent is no 8-bit integer")
+        device = next(self.parameters()).device
+        return _floats(symbols, device), _floats(hyper, device)
 
-    def _hyper_indices(self, shape: tuple[int, ...], level: int) -> entropy.Indices:
-        log_scale = self.hyper_log_scale(one_hot(level)).expand(shape)
-        return entropy.scale_indices(log_scale.numpy())
+    @torch.no_grad()
+    def decode(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
+        """The image of decoded integers, shape (1, 3, H, W), not clipped."""
+        network = self.design.stages["decode"].network
+        level = level_of(quality).to(symbols.device)
+        given = {"symbols": symbols, "hyper": hyper, "level": level}
+        values = run(network, self.steps, given)
+        return values[network.outputs[0]] + 0.5
 
-    def _symbol_indices(self, hyper: Tensor, level: int) -> entropy.Indices:
-        return entropy.scale_indices(self.steps["scale_decoder"](hyper, one_hot(level)).numpy())
+    def decompress(self, data: bytes, height: int, width: int, quality: float) -> Tensor:
+        """Decodes what `compress` wrote for an image of these sides, multiples of 16.
+
+        Returns:
+            Shape (1, 3, height, width), not clipped.
+
+        Raises:
+            BitstreamError: `data` does not come from `compress`.
+        """
+        return self.decode(*self.read(data, height, width, quality), quality)
+
+    @torch.no_grad()
+    def latents(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
+        """What the decoder's transform receives for decoded integers, shape (1, M, h, w)."""
+        network = self.design.stages["decode"].network
+        level = level_of(quality).to(symbols.device)
+        given = {"symbols": symbols, "hyper": hyper, "level": level}
+        return run(network, self.steps, given, ("latents",))["latents"]
+
+    def estimated_bits(self, coded: Coded, quality: float) -> float:
+        """Code length of integers under the Laplace distributions of their scales, in bits."""
+        hyper, symbols = _integers(coded.hyper), _integers(coded.symbols)
+        of_hyper = self._hyper_indices(hyper.shape, quality)
+        of_symbols = self._symbol_indices(hyper, symbols.shape[-2:], quality)
+        live = of_symbols >= entropy.DEAD_BELOW if self.grouped else np.ones_like(symbols, bool)
+        bits = _table_bits(hyper, of_hyper) + _table_bits(symbols[live], of_symbols[live])
+        return float(bits)
+
+    @property
+    def _hyper(self) -> coding_blocks.HyperAnalysis:
+        return cast(coding_blocks.HyperAnalysis, self.design.blocks["hyper"])
+
+    @property
+    def _scale_decoder(self) -> ScaleDecoder:
+        return cast(ScaleDecoder, self.steps["scale_decoder"])
+
+    def _hyper_indices(self, shape: tuple[int, ...], quality: float) -> entropy.Indices:
+        indices = self.hyper_prior.indices(sixteenths(quality))
+        return np.broadcast_to(indices[None, :, None, None], shape)
+
+    def _symbol_indices(
+        self, hyper: NDArray[np.int32], size: tuple[int, ...], quality: float
+    ) -> entropy.Indices:
+        indices = self._scale_decoder.indices(hyper[0], sixteenths(quality))
+        return indices[None, :, : size[0], : size[1]]
 
 
-def is_refinement(parameter_name: str) -> bool:
-    """Whether a parameter or buffer of a `Codec` belongs to what candidates differ in.
+def sixteenths(quality: float) -> int:
+    """Quality as a whole number of sixteenths of a level.
 
-    All others are the shared part: transforms and entropy model.
+    Raises:
+        ValueError: outside 0 to 7, or between two sixteenths.
     """
-    return parameter_name.startswith(tuple(f"steps.{scale}_" for scale in SCALES))
+    steps = quality * QUALITY_STEPS
+    if not 0 <= quality <= LEVELS - 1 or steps != int(steps):
+        raise ValueError(f"quality: {quality} is no multiple of 1/16 from 0 to {LEVELS - 1}")
+    return int(steps)
+
+
+def level_of(quality: float) -> Tensor:
+    """A quality as a row that blends the two levels around it, shape (1, LEVELS)."""
+    level, share = divmod(sixteenths(quality), QUALITY_STEPS)
+    row = torch.zeros(1, LEVELS)
+    row[0, level] = 1 - share / QUALITY_STEPS
+    if share:
+        row[0, level + 1] = share / QUALITY_STEPS
+    return row
 
 
 def one_hot(*levels: int) -> Tensor:
@@ -118,17 +223,30 @@ def one_hot(*levels: int) -> Tensor:
     return torch.eye(LEVELS)[list(levels)]
 
 
-def _integers(values: Tensor) -> entropy.Symbols:
+def is_refinement(parameter_name: str) -> bool:
+    """Whether a parameter or buffer of a `Codec` belongs to the decoder's learned path.
+
+    All others are what decoders share: encoder, transforms and entropy model.
+    """
+    return parameter_name.startswith("steps.decoder_")
+
+
+def _integers(values: Tensor) -> NDArray[np.int32]:
     return values.to(torch.int32).cpu().numpy()
+
+
+def _floats(values: NDArray[np.int32], device: torch.device) -> Tensor:
+    return torch.from_numpy(values).float().to(device)
 
 
 def _noisy(values: Tensor) -> Tensor:
     return values + torch.rand_like(values) - 0.5
 
 
-def _round_through(values: Tensor) -> Tensor:
-    """Rounds, with the gradient of the identity."""
-    return values + (torch.round(values) - values).detach()
+def _table_bits(values: NDArray[np.int32], indices: entropy.Indices) -> float:
+    log_scale = torch.from_numpy(entropy.LOG_SCALES[indices])
+    bits = _laplace_bits(torch.from_numpy(values).double()[None], log_scale[None])
+    return bits.item()
 
 
 def _laplace_bits(values: Tensor, log_scale: Tensor) -> Tensor:

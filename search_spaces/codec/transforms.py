@@ -17,6 +17,20 @@ def dct(size: int) -> NDArray[np.float64]:
     return np.asarray(matrix)
 
 
+def haar(size: int) -> NDArray[np.float64]:
+    """Orthonormal Haar wavelet basis, shape (size, size), coarse to fine; size a power of two."""
+    if size == 1:
+        return np.ones((1, 1))
+    means = np.kron(haar(size // 2), [1, 1])
+    differences = np.kron(np.eye(size // 2), [1, -1])
+    return np.asarray(np.vstack([means, differences]) / np.sqrt(2))
+
+
+def haar_2d(size: int) -> NDArray[np.float64]:
+    """Orthonormal Haar basis of square patches, shape (size², size²): a row a sub-band."""
+    return np.asarray(np.kron(haar(size), haar(size)), dtype=np.float64)
+
+
 def patch_basis(size: int) -> NDArray[np.float64]:
     """Orthonormal colour and two-dimensional DCT basis of square RGB patches.
 

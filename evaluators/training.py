@@ -1,0 +1,160 @@
+"""Training a codec for all quality levels at once on rate and squared error.
+
+With its decoder's learned path, or without: then what decoders share is trained, for candidates to
+start from.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluators.devices import mixed_precision
+from evaluators.passes import linear_image, refine
+from evaluators.photos import Photo, Pixels
+from evaluators.protocol import EvaluationError
+from search_spaces.codec.coding_modules import HyperAnalysis
+from search_spaces.codec.constants import LEVELS
+from search_spaces.codec.model import Codec, is_refinement, one_hot
+from search_spaces.codec.scale_decoder import ScaleDecoder
+from search_spaces.codec.statistics import LAMBDAS
+
+log = logging.getLogger(__name__)
+
+CROP = 128
+_BATCH = 6
+_LEARNING_RATE = 2e-3
+_WARM_UP_STEPS = 50
+
+
+def train_codec(
+    codec: Codec, photos: Sequence[Photo], steps: int, seed: int, whole: bool = True
+) -> Codec:
+    """Fits the entropy model alone, then everything; freezes the entropy model's integers.
+
+    Args:
+        codec: as built, or trained before.
+        photos: to train on.
+        steps: optimiser steps of the second phase.
+        seed: of crops and noise.
+        whole: False leaves out the decoder's learned path, and trains what decoders share.
+
+    Returns:
+        The same codec, in evaluation mode.
+
+    Raises:
+        EvaluationError: the loss is no longer finite.
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    crops = random_crops(photos, 96, rng)
+
+    def pick() -> Tensor:
+        return crops[torch.from_numpy(rng.integers(len(crops), size=_BATCH))]
+
+    def draw() -> Tensor:
+        return random_crops(photos, _BATCH, rng)
+
+    _optimise(codec, _entropy_parameters(codec), 150, 1e-2, pick, False, "entropy model")
+    name = "codec" if whole else "shared codec"
+    _optimise(codec, _parameters(codec, whole), steps, _LEARNING_RATE, draw, whole, name)
+    codec.freeze()
+    return codec.eval()
+
+
+def random_crops(photos: Sequence[Photo], count: int, rng: np.random.Generator) -> Tensor:
+    """Crops, each the most textured of three, half of them mirrored. Shape (count, 3, S, S)."""
+    chosen = []
+    for _ in range(count):
+        crop = max((_random_crop(photos, rng) for _ in range(3)), key=_activity)
+        chosen.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
+    return torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).float() / 255
+
+
+def _entropy_parameters(codec: Codec) -> list[dict[str, Any]]:
+    scale = cast(ScaleDecoder, codec.steps["scale_decoder"])
+    hyper = cast(HyperAnalysis, codec.steps["hyper"])
+    trained: list[Tensor | None] = [
+        scale.level.table,
+        scale.linear.weight,
+        hyper.bands.bias,
+        codec.hyper_prior.log_scale.table,
+    ]
+    return [{"params": trained, "factor": 1.0}]
+
+
+def _parameters(codec: Codec, whole: bool) -> list[dict[str, Any]]:
+    """Transforms learn slowly, tables a value a channel quickly, the rest in between."""
+    groups: dict[float, list[nn.Parameter]] = {0.03: [], 0.5: [], 1.0: [], 5.0: []}
+    for name, parameter in codec.named_parameters():
+        if whole or not is_refinement(name):
+            groups[_rate_factor(name)].append(parameter)
+    return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+
+
+def _rate_factor(name: str) -> float:
+    if ".transform." in name:
+        return 0.03
+    if name.endswith(".table"):
+        return 5.0
+    return 0.5 if name.startswith(("steps.decoder_", "steps.encoder_")) else 1.0
+
+
+def _optimise(
+    codec: Codec,
+    groups: list[dict[str, Any]],
+    steps: int,
+    rate: float,
+    batches: Callable[[], Tensor],
+    whole: bool,
+    phase: str,
+) -> None:
+    """Adam with warm-up and cosine decay on rate + lambda distortion, levels drawn at random."""
+    codec.train()
+    optimiser = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
+    trained = [parameter for group in groups for parameter in group["params"]]
+    for step in range(steps):
+        decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))
+        for group in optimiser.param_groups:
+            group["lr"] = rate * group["factor"] * decay * min(1.0, (step + 1) / _WARM_UP_STEPS)
+        loss, bpp = _loss(codec, batches(), whole)
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        if not math.isfinite(loss.item()):
+            raise EvaluationError(f"{phase} diverged: loss is {loss.item()} at step {step + 1}")
+        if step % 50 == 0 or step == steps - 1:
+            log.info("%s: step %d of %d, %.3f bpp", phase, step + 1, steps, bpp)
+
+
+def _loss(codec: Codec, images: Tensor, whole: bool) -> tuple[Tensor, float]:
+    levels = torch.randint(LEVELS, (len(images),))
+    level = one_hot(*levels.tolist())
+    bits, latents = codec.noisy_rate(images, level)
+    decoded = linear_image(codec, latents, level)
+    if whole:
+        with mixed_precision(images.device):
+            decoded = refine(codec, decoded, latents, level)
+    bpp = bits / (images.shape[-2] * images.shape[-1])
+    mse = (decoded - images).pow(2).mean((1, 2, 3)) * 255**2
+    lambdas = torch.from_numpy(LAMBDAS).float()[levels]
+    # Divided by the cost's usual growth with lambda, so that no level drowns the others.
+    return ((bpp + lambdas * mse) / lambdas.sqrt()).mean() * 0.1, bpp.mean().item()
+
+
+def _random_crop(photos: Sequence[Photo], rng: np.random.Generator) -> Pixels:
+    areas = np.array([photo.pixels.size for photo in photos], dtype=np.float64)
+    pixels = photos[rng.choice(len(photos), p=areas / areas.sum())].pixels
+    top, left = (rng.integers(side - CROP + 1) for side in pixels.shape[:2])
+    return pixels[top : top + CROP, left : left + CROP]
+
+
+def _activity(pixels: Pixels) -> float:
+    return float(np.abs(np.diff(pixels[..., 1].astype(np.float32), axis=1)).mean())

@@ -1,0 +1,53 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path beside `file` to write to; it becomes `file` when all went well.
+
+    Readers see the old content or the new, never a part; after an error the old one is still
+    there. The folder is made when missing, and the ending is kept.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=file.name)
+    os.close(descriptor)
+    unfinished = Path(name)
+    try:
+        yield unfinished
+        unfinished.chmod(0o644)
+        _synchronise(unfinished)
+        unfinished.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Replaces a file's text in one step.
+
+    Args:
+        file: its folder is made when missing.
+        text: written as UTF-8.
+
+    Raises:
+        OSError: the folder cannot be written; `file` is as it was.
+    """
+    with replacing(file) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _synchronise(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
