@@ -24,9 +24,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from evaluators.decoder import refine
 from evaluators.metrics import psnr, to_8_bit
-from evaluators.passes import linear_image, to_tensor
+from evaluators.passes import linear_image, refine, to_tensor
 from evaluators.perceptual import load_lpips
 from evaluators.photos import Photo, Pixels, find_photos, load_photos
 from evaluators.proxy import ProxyEvaluator
@@ -82,12 +81,12 @@ def _level(codec: Codec, pixels: Pixels, level: int, curves: dict[str, Any]) -> 
     height, width = pixels.shape[:2]
     data = codec.compress(image, level).data
     symbols, hyper = codec.read(data, height, width, level)
-    mu = codec.steps["context_decoder"](hyper, condition)
-    linear = linear_image(codec, symbols + mu, condition)
+    latents = codec.latents(symbols, hyper, level)
+    linear = linear_image(codec, latents, condition)
     bpp = 8 * len(data) / (height * width)
     scores = {
         "linear": _quality(linear, image),
-        "ours": _quality(refine(codec, linear, condition), image),
+        "ours": _quality(refine(codec, linear, latents, condition), image),
     }
     for name, (rates, qualities) in curves.items():
         at_rate = [float(np.interp(bpp, rates, column)) for column in qualities.T]

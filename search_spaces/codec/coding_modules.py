@@ -44,7 +44,7 @@ class Synthesis(nn.Module):
     def __init__(self, latent_channels: int) -> None:
         super().__init__()
         self.transform = nn.Conv2d(latent_channels, PATCH_CHANNELS, 1, bias=False)
-        self.transform.weight.data = _kept_basis(latent_channels).T[:, :, None, None].clone()
+        self.transform.weight.data = _kept_basis(latent_channels).T.contiguous()[:, :, None, None]
         self.log_gain = LevelTable(_log_steps(latent_channels))
 
     def forward(self, latents: Tensor, level: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from search_spaces.codec.statistics import log_rms_in_steps
 _STEP = float(entropy.LOG_SCALES[1] - entropy.LOG_SCALES[0])
 _HIDDEN_UNIT = 1 / 32  # hidden values are 0 to 255 of these
 _HIDDEN_MAX = 255 * _HIDDEN_UNIT
-_BIAS_BITS = 8  # fractional bits of a table index
+_INDEX_BITS = 8  # fractional bits of a table index
 _LARGEST_SHIFT = 20
 
 # At the start: from log RMS to log Laplace scale, and the log scale of hyper-latents. The values
@@ -40,8 +40,10 @@ class ScaleDecoder(nn.Module):
     hidden_weight: Tensor
     hidden_bias: Tensor
     hidden_shift: Tensor
-    index_weight: Tensor
-    index_shift: Tensor
+    linear_weight: Tensor
+    linear_shift: Tensor
+    out_weight: Tensor
+    out_shift: Tensor
     index_bias: Tensor
 
     def __init__(self, latent_channels: int, hyper_channels: int, width: int) -> None:
@@ -63,20 +65,21 @@ class ScaleDecoder(nn.Module):
     @torch.no_grad()
     def freeze(self) -> None:
         """Makes the integers from the weights as they are now."""
-        hidden = self.inner.weight.flatten(1) / _HIDDEN_UNIT
-        shift = _shifts(hidden)
-        self.hidden_shift.copy_(shift)
-        self.hidden_weight.copy_(_scaled(hidden, shift).clamp(-127, 127))
+        weights = {
+            "hidden": self.inner.weight / _HIDDEN_UNIT,
+            "linear": self.linear.weight / _STEP,
+            "out": self.out.weight * _HIDDEN_UNIT / _STEP,
+        }
+        for name, weight in weights.items():
+            shift = _shifts(weight.flatten(1))
+            integers = _scaled(weight.flatten(1), shift).clamp(-127, 127)
+            getattr(self, f"{name}_shift").copy_(shift)
+            getattr(self, f"{name}_weight").copy_(integers)
         bias = self.inner.bias
         assert bias is not None
-        self.hidden_bias.copy_(_scaled(bias[:, None] / _HIDDEN_UNIT, shift)[:, 0])
-        slopes = self.linear.weight.flatten(1).repeat_interleave(4, 0)
-        index = torch.cat([self.out.weight.flatten(1) * _HIDDEN_UNIT, slopes], 1) / _STEP
-        shift = _shifts(index)
-        self.index_shift.copy_(shift)
-        self.index_weight.copy_(_scaled(index, shift).clamp(-127, 127))
+        self.hidden_bias.copy_(_scaled(bias[:, None] / _HIDDEN_UNIT, self.hidden_shift)[:, 0])
         offset = (self.level.table - float(entropy.LOG_SCALES[0])) / _STEP
-        self.index_bias.copy_(torch.round(offset * 2**_BIAS_BITS))
+        self.index_bias.copy_(torch.round(offset * 2**_INDEX_BITS))
 
     def indices(self, hyper: NDArray[np.int32], quality: int) -> entropy.Indices:
         """Table index of every symbol, from integers alone.
@@ -92,11 +95,12 @@ class ScaleDecoder(nn.Module):
         hidden = _product(_integers(self.hidden_weight), _neighbourhoods(hyper), LARGEST_HYPER)
         hidden += _integers(self.hidden_bias)[:, None]
         hidden = np.clip(_shifted(hidden, _integers(self.hidden_shift)), 0, 255)
-        inputs = np.concatenate([hidden, hyper.reshape(channels, -1)])
-        index = _product(_integers(self.index_weight), inputs, 255) << _BIAS_BITS
-        index = _shifted(index, _integers(self.index_shift))
-        index += blended(_integers(self.index_bias), quality)[:, None]
-        index = np.clip((index + 2 ** (_BIAS_BITS - 1)) >> _BIAS_BITS, 0, entropy.TABLES - 1)
+        index = _product(_integers(self.out_weight), hidden, 255) << _INDEX_BITS
+        index = _shifted(index, _integers(self.out_shift))
+        linear = _product(_integers(self.linear_weight), hyper.reshape(channels, -1), LARGEST_HYPER)
+        linear = _shifted(linear << _INDEX_BITS, _integers(self.linear_shift))
+        index += linear.repeat(4, 0) + blended(_integers(self.index_bias), quality)[:, None]
+        index = np.clip((index + 2 ** (_INDEX_BITS - 1)) >> _INDEX_BITS, 0, entropy.TABLES - 1)
         fine = index.astype(np.uint8).reshape(-1, 2, 2, height, width)
         return np.asarray(fine.transpose(0, 3, 1, 4, 2).reshape(-1, 2 * height, 2 * width))
 
@@ -105,8 +109,10 @@ class ScaleDecoder(nn.Module):
             "hidden_weight": ((width, 9 * hyper_channels), torch.int8),
             "hidden_bias": ((width,), torch.int32),
             "hidden_shift": ((width,), torch.uint8),
-            "index_weight": ((4 * latent_channels, width + hyper_channels), torch.int8),
-            "index_shift": ((4 * latent_channels,), torch.uint8),
+            "linear_weight": ((latent_channels, hyper_channels), torch.int8),
+            "linear_shift": ((latent_channels,), torch.uint8),
+            "out_weight": ((4 * latent_channels, width), torch.int8),
+            "out_shift": ((4 * latent_channels,), torch.uint8),
             "index_bias": ((LEVELS, 4 * latent_channels), torch.int32),
         }
         for name, (size, dtype) in sizes.items():
