@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from nas import __version__, cli_read, cli_search
+from nas import __version__, cli_codec, cli_read, cli_search
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -23,7 +23,7 @@ def cli() -> None:
     """Searches learned image codecs that stay inside a latency budget on a phone."""
 
 
-for command in (*cli_search.COMMANDS, *cli_read.COMMANDS):
+for command in (*cli_search.COMMANDS, *cli_read.COMMANDS, *cli_codec.COMMANDS):
     cli.add_command(command)
 
 
@@ -53,15 +53,17 @@ def _exit_code(problem: Exception) -> int | None:
     from latency.table import MissingRowError, TableError
     from nas.budget import BudgetError
     from nas.experiment import ExperimentError
+    from nas.picture_files import OutputError, PictureFileError
     from nas.search import SearchError
     from nas.storage import StudyError
     from nas.workers import WorkerError
+    from search_spaces.codec.saved import CodecFileError
     from search_spaces.space import SpaceError
 
-    wrong = (ExperimentError, SpaceError, SetupError, StudyError, BudgetError)
-    if isinstance(problem, (*wrong, TableError, MissingRowError, LoweringError)):
+    wrong = (ExperimentError, SpaceError, SetupError, StudyError, BudgetError, CodecFileError)
+    if isinstance(problem, (*wrong, TableError, MissingRowError, LoweringError, PictureFileError)):
         return 2
-    return 1 if isinstance(problem, (SearchError, WorkerError)) else None
+    return 1 if isinstance(problem, (SearchError, WorkerError, OutputError)) else None
 
 
 def _fail(message: str, code: int) -> NoReturn:
