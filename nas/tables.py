@@ -57,6 +57,8 @@ def trial(document: Mapping[str, Any]) -> RenderableType:
         parts.append(records("rate-distortion points", document["rd_points"]))
     if document.get("reconstruction"):
         parts.append(Text(f"original and reconstruction: {document['reconstruction']}"))
+    if document.get("codec"):
+        parts.append(Text(f"codec file, for nas compress: {document['codec']}"))
     for device, stages in document["blocks"].items():
         parts += [_blocks(f"{device}, {stage}", rows) for stage, rows in stages.items()]
     return Group(*parts, Text(f"{held_against(document['provenance'])}."))

@@ -105,7 +105,7 @@ class Codec(nn.Module):
         values = run(network, self.steps, given)
         hyper = _integers(values["hyper"])
         symbols = np.clip(_integers(values["symbols"]), -_LARGEST_SYMBOL, _LARGEST_SYMBOL)
-        indices = self._symbol_indices(hyper, symbols.shape[-2:], quality)
+        indices = self.symbol_indices(hyper, symbols.shape[-2:], quality)
         if self.grouped:
             symbols = entropy.silence(symbols, indices)
         writer = entropy.Writer(self.grouped)
@@ -133,7 +133,7 @@ class Codec(nn.Module):
         size = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
         hyper = reader.read(self._hyper_indices((1, self._hyper.hyper_channels, *size), quality))
         size = height // LATENT_STRIDE, width // LATENT_STRIDE
-        symbols = reader.read(self._symbol_indices(hyper, size, quality))
+        symbols = reader.read(self.symbol_indices(hyper, size, quality))
         reader.finish()
         if int(np.abs(hyper).max()) > LARGEST_HYPER:
             raise entropy.BitstreamError("a hyper-latent is no 8-bit integer")
@@ -172,10 +172,26 @@ class Codec(nn.Module):
         """Code length of integers under the Laplace distributions of their scales, in bits."""
         hyper, symbols = _integers(coded.hyper), _integers(coded.symbols)
         of_hyper = self._hyper_indices(hyper.shape, quality)
-        of_symbols = self._symbol_indices(hyper, symbols.shape[-2:], quality)
+        of_symbols = self.symbol_indices(hyper, symbols.shape[-2:], quality)
         live = of_symbols >= entropy.DEAD_BELOW if self.grouped else np.ones_like(symbols, bool)
         bits = _table_bits(hyper, of_hyper) + _table_bits(symbols[live], of_symbols[live])
         return float(bits)
+
+    def symbol_indices(
+        self, hyper: NDArray[np.int32], size: tuple[int, ...], quality: float
+    ) -> entropy.Indices:
+        """The entropy coder's table of every symbol, from integers alone.
+
+        Args:
+            hyper: hyper-latents, shape (1, K, ⌈h/2⌉, ⌈w/2⌉).
+            size: (h, w).
+            quality: 0 to 7, a multiple of 1/16.
+
+        Returns:
+            Shape (1, M, h, w).
+        """
+        indices = self._scale_decoder.indices(hyper[0], sixteenths(quality))
+        return indices[None, :, : size[0], : size[1]]
 
     @property
     def _hyper(self) -> coding_blocks.HyperAnalysis:
@@ -188,12 +204,6 @@ class Codec(nn.Module):
     def _hyper_indices(self, shape: tuple[int, ...], quality: float) -> entropy.Indices:
         indices = self.hyper_prior.indices(sixteenths(quality))
         return np.broadcast_to(indices[None, :, None, None], shape)
-
-    def _symbol_indices(
-        self, hyper: NDArray[np.int32], size: tuple[int, ...], quality: float
-    ) -> entropy.Indices:
-        indices = self._scale_decoder.indices(hyper[0], sixteenths(quality))
-        return indices[None, :, : size[0], : size[1]]
 
 
 def sixteenths(quality: float) -> int:
