@@ -5,9 +5,9 @@
 The latents are those of a photograph that scikit-image carries, as an untrained codec of the family
 codes it at three quality levels. Given an interpreter that has CompressAI (`compressai_coder.py`
 says how to make one), its rANS coder codes the same symbols under the same distributions, in turn
-with ours, one repeat after the other, one thread each. Its interface takes Python lists: it is timed
-from arrays to arrays, as ours is, and between lists alone. Grouped coding is compared with its coder
-on the same live symbols.
+with ours, one repeat after the other, one thread each. Its interface takes Python lists: it is
+timed from arrays to arrays, as ours is, and between lists alone. Grouped coding is compared with its
+coder on the same live symbols.
 
 Symbols that grouped coding leaves out count in its symbols a second: they are read back too.
 Medians are printed and written to `experiments/results/entropy_coder.json`.
@@ -68,9 +68,8 @@ def _latents(shape: str, quality: float) -> Latents:
     channels, height, width = (int(side) for side in shape.split("x"))
     torch.manual_seed(_SEED)
     codec = Codec(build_design({"latent_channels": channels})).eval()
-    photo = to_tensor(
-        load_photos(find_photos("sample").held_back, 16 * max(height, width))[0].pixels
-    )
+    (photo, *_) = load_photos(find_photos("sample").held_back, 16 * max(height, width))
+    image = to_tensor(photo.pixels)[..., : 16 * height, : 16 * width]
     coded = codec.compress(image, quality)
     hyper = coded.hyper.numpy().astype(np.int32)
     indices = codec.symbol_indices(hyper, (height, width), quality)
