@@ -6,8 +6,8 @@ The latents are those of a photograph that scikit-image carries, as an untrained
 codes it at three quality levels. Given an interpreter that has CompressAI (`compressai_coder.py`
 says how to make one), its rANS coder codes the same symbols under the same distributions, in turn
 with ours, one repeat after the other, one thread each. Its interface takes Python lists: it is
-timed from arrays to arrays, as ours is, and between lists alone. Grouped coding is compared with its
-coder on the same live symbols.
+timed from arrays to arrays, as ours is, and between lists alone. Grouped coding is compared with
+its coder on the same live symbols.
 
 Symbols that grouped coding leaves out count in its symbols a second: they are read back too.
 Medians are printed and written to `experiments/results/entropy_coder.json`.
