@@ -46,6 +46,23 @@ def test_against_classics_compares_at_the_bytes_written(study: Path) -> None:
         assert all(15 < level[name]["psnr"] < 50 for level in levels)
 
 
+def test_codec_family_compares_ablations_by_bytes_written(tmp_path: Path) -> None:
+    script = ROOT / "experiments/benchmarks/codec_family.py"
+    options = ["--small", "--steps", "5", "--limit", "1", "--out", "result.json"]
+    command = [sys.executable, str(script), *options, "--variants", "default", "context off"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    variants = json.loads((tmp_path / "result.json").read_text())["variants"]
+    default, without = variants["default"], variants["context off"]
+    assert default["parameters"] > without["parameters"]
+    assert default["bd_rate_psnr"] == 0
+    assert without["bd_rate_psnr"] != 0
+    for variant in variants.values():
+        for point in variant["untrained"] + variant["trained"]:
+            assert point["bpp_coded"] == pytest.approx(point["bpp_estimated"], rel=0.02)
+            assert 20 < point["psnr"] < 45
+
+
 def test_the_quickstarts_front_shows_in_table_json_and_record(study: Path) -> None:
     document = json.loads(nas(study, "front", "quickstart", "--json"))
     table = nas(study, "front", "quickstart")

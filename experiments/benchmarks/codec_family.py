@@ -137,7 +137,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(arguments.workers, mp_context=context) as pool:
-        jobs = {pool.submit(_variant, name, arguments): name for name in VARIANTS}
+        jobs = {pool.submit(_variant, name, arguments): name for name in arguments.variants}
         for job in as_completed(jobs):
             results[jobs[job]] = job.result()
             print(f"{jobs[job]}: {_line(results[jobs[job]])}", flush=True)
@@ -256,6 +256,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, default=10_000, help="photographs scored, at most")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME"
+    )
     parser.add_argument("--workers", type=int, default=2, help="variants at once")
     parser.add_argument("--small", action="store_true", help="a small codec, to try the script")
     parser.add_argument("--keep", type=Path, help="a folder for the trained codecs")
