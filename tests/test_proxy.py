@@ -7,10 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from evaluators.photos import find_photos, load_photos
 from evaluators.protocol import EvaluationError, SetupError
 from evaluators.proxy import ProxyEvaluator
+from search_spaces.codec.pictures import decode_picture, encode_picture
+from search_spaces.codec.saved import load_codec
 from search_spaces.space import Parameter, SearchSpace
 
 SHORT = ProxyEvaluator(steps=80, batch=4, shared_steps=60, crops=4, perceptual_from=0.9)
@@ -66,11 +70,12 @@ def test_the_same_seed_gives_the_same_score(
 def test_the_reference_is_trained_once_and_compared_with_itself(
     tiny: SearchSpace, folder: Path
 ) -> None:
-    before = {file: file.stat().st_mtime_ns for file in folder.glob("decoder-*")}
+    before = {file: file.stat().st_mtime_ns for file in folder.glob("codec-*")}
+    assert before
     score = SHORT.evaluate(tiny, tiny.reference, folder, 0)
     assert score["bd_rate_psnr"] == pytest.approx(0, abs=1e-9)
     assert score["bd_rate_lpips"] == pytest.approx(0, abs=1e-9)
-    assert {file: file.stat().st_mtime_ns for file in folder.glob("decoder-*")} == before
+    assert {file: file.stat().st_mtime_ns for file in folder.glob("codec-*")} == before
 
 
 def test_the_trained_codec_can_be_loaded_again(
@@ -116,6 +121,44 @@ def test_a_candidate_that_changes_the_encoder_has_a_rate_of_its_own(
     assert score["bpp_coded"] > quick.evaluate(space, space.reference, tmp_path, 0)["bpp_coded"]
     assert score["bd_rate_psnr"] != 0
     assert len([f for f in tmp_path.glob("shared-*") if f.is_dir()]) == 2
+
+
+def test_a_scored_candidate_is_a_codec_for_pictures(record: dict[str, Any]) -> None:
+    codec = load_codec(Path(record["codec"]))
+    pixels = load_photos(find_photos("sample").held_back, 192)[0].pixels[:100, :150]
+    data = encode_picture(codec, pixels, 3.0)
+    decoded = decode_picture(codec, data)
+    assert decoded.shape == pixels.shape
+    assert np.abs(decoded.astype(float) - pixels).mean() < 12
+    assert 8 * len(data) / (100 * 150) < 4 * record["bpp_coded"]
+
+
+def test_candidates_may_use_all_of_the_family(tiny: SearchSpace, tmp_path: Path) -> None:
+    fixed = {
+        "latent_channels": 64,
+        "hyper_channels": 12,
+        "quantisation": "learned",
+        "context": "checkerboard",
+        "encoder.quarter.depth": 1,
+        "encoder.quarter.width": 8,
+        "decoder.sixteenth.width": 8,
+        "decoder.sixteenth.block": "convscale311",
+        "decoder.scaled": True,
+        "decoder.half.width": 8,
+    }
+    depths = [Parameter(f"decoder.{scale}.depth", (0, 1)) for scale in ("sixteenth", "half")]
+    reference = {"decoder.sixteenth.depth": 0, "decoder.half.depth": 1}
+    space = dataclasses.replace(
+        tiny, parameters=tuple(depths), fixed=fixed, reference_choices=reference
+    )
+    quick = dataclasses.replace(SHORT, steps=4, shared_steps=10, perceptual_weight=0.0)
+    deeper = space.architecture(space.encode(reference | {"decoder.sixteenth.depth": 1}))
+    quick.prepare(space, tmp_path)
+    score = quick.evaluate(space, deeper, tmp_path, 0)
+    reference_score = quick.evaluate(space, space.reference, tmp_path, 0)
+    assert score["bpp_coded"] == reference_score["bpp_coded"]
+    assert score["psnr"] != reference_score["psnr"]
+    assert load_codec(Path(score["codec"])).design == space.design(deeper)
 
 
 @pytest.mark.parametrize(

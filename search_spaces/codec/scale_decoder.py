@@ -77,7 +77,8 @@ class ScaleDecoder(nn.Module):
             getattr(self, f"{name}_weight").copy_(integers)
         bias = self.inner.bias
         assert bias is not None
-        self.hidden_bias.copy_(_scaled(bias[:, None] / _HIDDEN_UNIT, self.hidden_shift)[:, 0])
+        scaled = _scaled(bias[:, None] / _HIDDEN_UNIT, self.hidden_shift)[:, 0]
+        self.hidden_bias.copy_(scaled.clamp(-(2**30), 2**30))
         offset = (self.level.table - float(entropy.LOG_SCALES[0])) / _STEP
         self.index_bias.copy_(torch.round(offset * 2**_INDEX_BITS))
 
