@@ -1,6 +1,6 @@
 """Training a candidate's decoder on cached latents.
 
-Everything before the refinements is frozen, so that a step costs no more than the candidate's own
+Everything before the learned path is frozen, so that a step costs no more than the candidate's own
 blocks. The start, crops and schedule are the recipe of a score: two candidates are comparable only
 when theirs are equal.
 """
@@ -24,7 +24,7 @@ from evaluators.devices import mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.protocol import EvaluationError
-from search_spaces.codec.model import Codec, is_refinement, one_hot
+from search_spaces.codec.model import Codec, is_of_decoder, one_hot
 from search_spaces.codec.modules import Head, LatentStem, PatchCoefficients, Stem
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Recipe:
 def train_decoder(
     codec: Codec, cache: TrainingCache, recipe: Recipe, seed: int, device: torch.device
 ) -> Codec:
-    """Trains the refinements of a codec whose shared part is trained.
+    """Trains the decoder's learned path of a codec whose shared part is trained.
 
     The loss is the squared error relative to the linear decoder's at the same level, so that every
     level weighs the same; towards the end LPIPS is added, since the squared error alone learns to
@@ -69,7 +69,7 @@ def train_decoder(
     rng = np.random.default_rng(seed)
     _calibrate(codec, cache)
     codec.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = [p for name, p in codec.named_parameters() if is_refinement(name)]
+    trained = [p for name, p in codec.named_parameters() if is_of_decoder(name)]
     if not trained:
         return codec.eval()
     averaged = [parameter.detach().clone() for parameter in trained]
@@ -96,7 +96,7 @@ def train_decoder(
 def step_seconds(codec: Codec, recipe: Recipe, device: torch.device) -> float:
     """Time of one training step here, the perceptual phase by its share; from six timed steps.
 
-    The codec's refinements are changed.
+    The codec's decoder is changed.
     """
     rng = np.random.default_rng(0)
     codec.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]

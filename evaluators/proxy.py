@@ -194,7 +194,7 @@ class ProxyEvaluator:
         began = time.monotonic()
         design = space.design(architecture)
         folder = self._shared(design, directory)
-        torch.manual_seed(seed)  # of the refinements' first weights; crops have their own
+        torch.manual_seed(seed)  # of the decoder's first weights; crops have their own
         codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
         device = torch_device(self.device)
         codec = decoder.train_decoder(codec, TrainingCache(folder), self._recipe, seed, device)

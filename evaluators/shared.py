@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from evaluators.photos import Photo
 from evaluators.training import train_codec
 from search_spaces.blocks import Design
-from search_spaces.codec.model import Codec, is_refinement
+from search_spaces.codec.model import Codec, is_of_decoder
 
 
 def train_shared(design: Design, photos: Sequence[Photo], steps: int, seed: int) -> Codec:
@@ -33,7 +33,7 @@ def train_shared(design: Design, photos: Sequence[Photo], steps: int, seed: int)
 
 def save_shared(codec: Codec, file: Path) -> None:
     """Writes the shared weights as safetensors."""
-    weights = {k: v.contiguous() for k, v in codec.state_dict().items() if not is_refinement(k)}
+    weights = {k: v.contiguous() for k, v in codec.state_dict().items() if not is_of_decoder(k)}
     save_file(weights, file)
 
 
@@ -41,6 +41,6 @@ def load_shared(design: Design, file: Path) -> Codec:
     """A codec of `design` with the shared weights of `file`, its decoder freshly initialised."""
     codec = Codec(design)
     missing, unexpected = codec.load_state_dict(load_file(file), strict=False)
-    if unexpected or not all(is_refinement(name) for name in missing):
+    if unexpected or not all(is_of_decoder(name) for name in missing):
         raise ValueError(f"{file} was trained for another encoder: {[*unexpected, *missing][:3]}")
     return codec.eval()

@@ -21,7 +21,7 @@ from evaluators.photos import Photo, Pixels
 from evaluators.protocol import EvaluationError
 from search_spaces.codec.coding_modules import HyperAnalysis
 from search_spaces.codec.constants import LEVELS
-from search_spaces.codec.model import Codec, is_refinement, one_hot
+from search_spaces.codec.model import Codec, is_of_decoder, one_hot
 from search_spaces.codec.scale_decoder import ScaleDecoder
 from search_spaces.codec.statistics import LAMBDAS
 
@@ -93,7 +93,7 @@ def _parameters(codec: Codec, whole: bool) -> list[dict[str, Any]]:
     """Transforms learn slowly, tables a value a channel quickly, the rest in between."""
     groups: dict[float, list[nn.Parameter]] = {0.03: [], 0.5: [], 1.0: [], 5.0: []}
     for name, parameter in codec.named_parameters():
-        if whole or not is_refinement(name):
+        if whole or not is_of_decoder(name):
             groups[_rate_factor(name)].append(parameter)
     return [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
 

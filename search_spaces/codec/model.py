@@ -233,7 +233,7 @@ def one_hot(*levels: int) -> Tensor:
     return torch.eye(LEVELS)[list(levels)]
 
 
-def is_refinement(parameter_name: str) -> bool:
+def is_of_decoder(parameter_name: str) -> bool:
     """Whether a parameter or buffer of a `Codec` belongs to the decoder's learned path.
 
     All others are what decoders share: encoder, transforms and entropy model.
