@@ -59,11 +59,17 @@ def _needed(network: Network, wanted: set[str], given: set[str]) -> list[Step]:
 
 
 def fold(module: Module) -> Module:
-    """Writes parametrised weights out, in place: the same outputs from plain parameters."""
+    """Writes parametrised weights out, in place: the same outputs from fewer, plain parameters.
+
+    A part that has a `fold` of its own is folded by it. Folded modules run and are exported; they
+    are not trained any more.
+    """
     for part in list(module.modules()):
         if parametrize.is_parametrized(part):
             for name in list(part.parametrizations):  # type: ignore[arg-type]
                 parametrize.remove_parametrizations(part, name, leave_parametrized=True)
+        if callable(own := getattr(part, "fold", None)):
+            own()
     return module
 
 

@@ -12,7 +12,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from search_spaces.blocks import Block, Network, Step
 from search_spaces.build import NetworkModule, build_modules, fold, run
 from search_spaces.codec import blocks, coding_blocks
-from search_spaces.codec.constants import TILE
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import one_hot
 from search_spaces.codec.transforms import haar_2d
@@ -71,18 +70,18 @@ def stirred(block: Block) -> nn.Module:
     module = block.build()
     for parameter in module.parameters():
         nn.init.normal_(parameter, std=0.3)
+    if hasattr(module, "band_scale"):
+        nn.init.uniform_(module.band_scale, 0.5, 2.0)
     return module
 
 
 @pytest.mark.parametrize("block", EVERY_KIND, ids=lambda block: block.signature)
 def test_counts_agree_with_torch(block: Block) -> None:
-    module = fold(block.build()).train()  # in training a stem's basis is not folded in yet
+    module = fold(block.build())
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         module(*(torch.zeros(1, *shape) for shape in block.input_shapes))
-    unfolded = isinstance(block, blocks.Stem)
-    basis = (3 * TILE) ** 2 * block.stride**2 if unfolded else 0  # (3 s²)² at (TILE / s)² places
     assert sum(p.numel() for p in module.parameters()) == block.parameters
-    assert counter.get_total_flops() // 2 == block.macs + basis
+    assert counter.get_total_flops() // 2 == block.macs
 
 
 @pytest.mark.parametrize("block", EVERY_KIND, ids=lambda block: block.signature)
@@ -92,15 +91,7 @@ def test_folding_changes_nothing_but_the_parameters(block: Block) -> None:
     with torch.no_grad():
         before = module(*given)
         after = fold(module)(*given)
-    torch.testing.assert_close(after, before)
-
-
-def test_a_stem_folds_into_one_convolution() -> None:
-    stem = blocks.Stem(2, 16).build()
-    stem.band_scale.uniform_(0.5, 2.0)
-    image, level = torch.rand(2, 3, 64, 64), one_hot(1, 6)
-    unfolded = stem.train()(image, level)
-    torch.testing.assert_close(stem.eval()(image, level), unfolded, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("factor", [2, 4])

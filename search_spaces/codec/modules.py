@@ -271,31 +271,29 @@ class Stem(nn.Module):
         super().__init__()
         bands = 3 * stride**2
         self.stride = stride
+        self.folded = False
         self.coefficients = PatchCoefficients(stride)
         self.convolution = nn.Conv2d(bands, width, kernel, 1, kernel // 2)
         self.gain = LevelTable.constant(width, 1.0)
         self.register_buffer("band_scale", torch.from_numpy(coefficient_rms(stride)).float())
 
     def forward(self, image: Tensor, level: Tensor) -> Tensor:
-        features = self._unfolded(image) if self.training else self._folded(image)
-        scaled: Tensor = features * self.gain(level)
-        return scaled
-
-    def _unfolded(self, image: Tensor) -> Tensor:
-        """As it trains: unit coefficients in front of the convolution's own weights."""
-        features: Tensor = self.convolution(
-            self.coefficients(image) / self.band_scale[:, None, None]
-        )
+        if self.folded:
+            patches = _unshuffle(image, self.stride)
+        else:
+            patches = self.coefficients(image) / self.band_scale[:, None, None]
+        features: Tensor = self.convolution(patches) * self.gain(level)
         return features
 
-    def _folded(self, image: Tensor) -> Tensor:
-        """Basis, scales and convolution as the one convolution that a device runs."""
-        convolution = self.convolution
-        weight = torch.einsum(
-            "oikl,ij->ojkl", convolution.weight, self.coefficients.basis / self.band_scale[:, None]
-        )
-        patches = _unshuffle(image, self.stride)
-        return F.conv2d(patches, weight, convolution.bias, padding=convolution.padding)
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Makes basis, scales and convolution the one convolution that a device runs."""
+        if self.folded:
+            return
+        basis = self.coefficients.basis / self.band_scale[:, None]
+        weight = torch.einsum("oikl,ij->ojkl", self.convolution.weight, basis)
+        self.convolution.weight.copy_(weight)
+        self.folded = True
 
 
 class Head(nn.Module):
