@@ -24,8 +24,8 @@ from evaluators.devices import mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.protocol import EvaluationError
+from search_spaces.codec.edge_modules import Head, LatentStem, PatchCoefficients, Stem
 from search_spaces.codec.model import Codec, is_of_decoder, one_hot
-from search_spaces.codec.modules import Head, LatentStem, PatchCoefficients, Stem
 
 log = logging.getLogger(__name__)
 

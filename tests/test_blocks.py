@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from search_spaces.blocks import Block, Network, Step
 from search_spaces.build import NetworkModule, build_modules, fold, run
-from search_spaces.codec import blocks, coding_blocks
+from search_spaces.codec import blocks, coding_blocks, edge_blocks
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import one_hot
 from search_spaces.codec.transforms import haar_2d
@@ -50,12 +50,12 @@ CODING = [
     coding_blocks.ContextStep(24, True, 16, "channels4", 2),
 ]
 AT_THE_EDGES = [
-    blocks.Stem(2, 16),
-    blocks.Stem(8, 16),
-    blocks.Head(1, 8),
-    blocks.Head(4, 24),
-    blocks.LatentStem(24, 16),
-    blocks.LatentHead(24, 16),
+    edge_blocks.Stem(2, 16),
+    edge_blocks.Stem(8, 16),
+    edge_blocks.Head(1, 8),
+    edge_blocks.Head(4, 24),
+    edge_blocks.LatentStem(24, 16),
+    edge_blocks.LatentHead(24, 16),
 ]
 EVERY_KIND = [*ON_FEATURES, *RESAMPLING, *CODING, *AT_THE_EDGES]
 

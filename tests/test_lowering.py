@@ -16,7 +16,7 @@ from latency import lowering
 from latency.ops import Op
 from search_spaces.blocks import Block, Shape
 from search_spaces.build import NetworkModule, fold
-from search_spaces.codec import blocks, coding_blocks
+from search_spaces.codec import blocks, coding_blocks, edge_blocks
 from search_spaces.codec.family import build_design
 from search_spaces.space import Choice
 
@@ -34,10 +34,10 @@ EVERY_KIND: tuple[Block, ...] = (
         for kind in ("haar", "shuffle", "strided")
         for upwards in (False, True)
     ),
-    blocks.Stem(2, 16),
-    blocks.Head(2, 16),
-    blocks.LatentStem(128, 32),
-    blocks.LatentHead(128, 32),
+    edge_blocks.Stem(2, 16),
+    edge_blocks.Head(2, 16),
+    edge_blocks.LatentStem(128, 32),
+    edge_blocks.LatentHead(128, 32),
     coding_blocks.Analysis(128),
     coding_blocks.Synthesis(128),
     coding_blocks.HyperAnalysis(128, 24, 48),
@@ -126,7 +126,7 @@ def test_operations_count_the_macs_that_the_block_states(block: Block, cache: Pa
 
 
 def test_stem_folds_to_one_convolution(cache: Path) -> None:
-    ops = lowering.lower(blocks.Stem(2, 16), cache)
+    ops = lowering.lower(edge_blocks.Stem(2, 16), cache)
     convolutions = [op.weights for op in ops if op.type in ("conv", "matmul")]
     assert convolutions == [((16, 12, 3, 3), (16,))]
 
@@ -182,7 +182,7 @@ def test_damaged_cache_file_is_made_again(damage: str, cache: Path) -> None:
 def test_lowering_leaves_torchs_generator_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    lowering.lower(blocks.Stem(2, 16), tmp_path)
+    lowering.lower(edge_blocks.Stem(2, 16), tmp_path)
     assert torch.equal(torch.get_rng_state(), before)
 
 

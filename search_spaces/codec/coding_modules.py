@@ -16,9 +16,8 @@ from torch.nn import functional as F
 from search_spaces.codec import coding_blocks, statistics
 from search_spaces.codec.constants import LATENT_STRIDE, PATCH_CHANNELS
 from search_spaces.codec.context import Context
-from search_spaces.codec.modules import LevelTable, basis, zeroed
+from search_spaces.codec.layers import SLOPE, LevelTable, basis, zeroed
 
-SLOPE = 0.1
 LARGEST_HYPER = 127  # hyper-latents are 8-bit integers
 _BAND_GAIN = 1.5  # hyper-latents a unit of log-magnitude
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from search_spaces.blocks import Block, Design, Network, Stage, Step
-from search_spaces.codec import blocks, coding_blocks
+from search_spaces.codec import blocks, coding_blocks, edge_blocks
 from search_spaces.codec.choices import BackboneChoices, CodecChoices, EntropyChoices, ScaleChoices
 from search_spaces.codec.constants import HYPER_SIZE, LATENT_SIZE, LATENT_STRIDE, SCALES, TILE
 from search_spaces.codec.context import Context
@@ -123,7 +123,7 @@ def _encoder(choices: BackboneChoices, channels: int) -> list[Step]:
     coarsest = list(scales.values())[-1]
     scales.setdefault("sixteenth", replace(coarsest, depth=0, attention="none"))
     steps = _Backbone("encoder", choices, "image", "analysis", channels).steps(scales)
-    head = blocks.LatentHead(channels, scales["sixteenth"].width)
+    head = edge_blocks.LatentHead(channels, scales["sixteenth"].width)
     return [*steps, Step("encoder.head", head, (steps[-1].name, "analysis", "level"))]
 
 
@@ -134,7 +134,7 @@ def _decoder(choices: BackboneChoices, channels: int) -> list[Step]:
     scales = dict(sorted(choices.scales.items(), key=lambda item: -SCALES[item[0]]))
     steps = _Backbone("decoder", choices, "synthesis", "latents", channels).steps(scales)
     finest = list(scales)[-1]
-    head = blocks.Head(SCALES[finest], scales[finest].width)
+    head = edge_blocks.Head(SCALES[finest], scales[finest].width)
     return [*steps, Step("decoder.head", head, (steps[-1].name, "synthesis", "level"))]
 
 
@@ -165,9 +165,9 @@ class _Backbone:
     def _stem(self, name: str, width: int) -> Step:
         stride = SCALES[name]
         if stride == LATENT_STRIDE:
-            stem: Block = blocks.LatentStem(self.latent_channels, width)
+            stem: Block = edge_blocks.LatentStem(self.latent_channels, width)
             return Step(f"{self.side}.{name}.stem", stem, (self.latents, "level"))
-        stem = blocks.Stem(stride, width)
+        stem = edge_blocks.Stem(stride, width)
         return Step(f"{self.side}.{name}.stem", stem, (self.image, "level"))
 
     def _resample(self, inputs: int, outputs: int, before: str, name: str) -> Block:

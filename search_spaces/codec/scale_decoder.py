@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from search_spaces.codec import entropy
 from search_spaces.codec.coding_modules import LARGEST_HYPER, band_slopes
 from search_spaces.codec.constants import LEVELS, QUALITY_STEPS
-from search_spaces.codec.modules import LevelTable, zeroed
+from search_spaces.codec.layers import LevelTable, zeroed
 from search_spaces.codec.statistics import log_rms_in_steps
 
 _STEP = float(entropy.LOG_SCALES[1] - entropy.LOG_SCALES[0])
