@@ -30,7 +30,7 @@ ON_FEATURES = [
     blocks.Scale(16, 64),
 ]
 RESAMPLING = [
-    blocks.Resample(kind, 12, 8, 32, factor, upwards, scaled)
+    blocks.Resample(kind, 12, 8, 32, factor, upwards, scaled, scaled)
     for kind in ("haar", "shuffle", "strided")
     for factor in (2, 4)
     for upwards in (False, True)
@@ -98,8 +98,8 @@ def test_folding_changes_nothing_but_the_parameters(block: Block) -> None:
 def test_haar_resampling_is_convolution_and_wavelet(factor: int) -> None:
     basis = torch.from_numpy(haar_2d(factor)).float().view(-1, 1, factor, factor)
     fine, coarse = torch.randn(2, 6, 16, 16), torch.randn(2, 6, 16 // factor, 16 // factor)
-    down = stirred(blocks.Resample("haar", 6, 4, 256, factor, False, True)).path
-    up = stirred(blocks.Resample("haar", 6, 4, 256, factor, True, True)).path
+    down = stirred(blocks.Resample("haar", 6, 4, 256, factor, False, True, False)).path
+    up = stirred(blocks.Resample("haar", 6, 4, 256, factor, True, True, True)).path
     with torch.no_grad():
         bands = F.conv2d(fine, basis.repeat(6, 1, 1, 1), stride=factor, groups=6)
         weight, bias = unfolded(down)

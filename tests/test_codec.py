@@ -46,6 +46,8 @@ def drawn(seed: int) -> dict[str, Choice]:
         choices[f"{side}.resampling"] = one("haar", "shuffle", "strided")
         choices[f"{side}.activation"] = one("relu", "leaky_relu", "silu", "gelu", "hardswish")
         choices[f"{side}.scaled"] = one(False, True)
+        if side == "decoder":
+            choices["decoder.heads"] = one("every", "last")
         for scale in SCALES:
             if (side, scale) == ("encoder", "full") or rng.random() < 0.4:
                 continue

@@ -30,7 +30,7 @@ EVERY_KIND: tuple[Block, ...] = (
     blocks.EfficientAttention(16, 256),
     blocks.Scale(16, 256),
     *(
-        blocks.Resample(kind, 16, 12, 64, 2, upwards, True)
+        blocks.Resample(kind, 16, 12, 64, 2, upwards, True, False)
         for kind in ("haar", "shuffle", "strided")
         for upwards in (False, True)
     ),
@@ -68,6 +68,7 @@ RICH = {
     "decoder.eighth.attention": "eca",
     "decoder.half.depth": 2,
     "decoder.half.block": "convscale311",
+    "decoder.heads": "last",
 }
 PLAIN = {
     "context": "channels2",
@@ -135,8 +136,8 @@ def test_stem_folds_to_one_convolution(cache: Path) -> None:
 def test_haar_resampling_lowers_to_the_plain_convolution_of_its_size(
     factor: int, cache: Path
 ) -> None:
-    down = blocks.Resample("haar", 16, 12, 64, factor, False, True)
-    up = blocks.Resample("haar", 16, 12, 64, factor, True, True)
+    down = blocks.Resample("haar", 16, 12, 64, factor, False, True, False)
+    up = blocks.Resample("haar", 16, 12, 64, factor, True, True, True)
     plain = {
         down: nn.Conv2d(16, 12, factor, factor),
         up: nn.ConvTranspose2d(16, 12, factor, factor),

@@ -69,6 +69,7 @@ def paper_like() -> dict[str, Choice]:
         "context": "checkerboard",
         "context_width": 64,
         "coding": "grouped",
+        "decoder.heads": "last",
     }
     for side, scales in (("encoder", _ENCODER), ("decoder", _DECODER)):
         choices |= {f"{side}.scaled": True, f"{side}.resampling": "haar"}
@@ -241,7 +242,8 @@ def _document(results: Mapping[str, Any], arguments: argparse.Namespace) -> dict
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "lpips", "constriction", "numpy")},
         "lpips_backbone": "alex, LPIPS 0.1, inputs in [-1, 1]",
-        "command": "python experiments/benchmarks/codec_family.py --data TRAIN --photos KODAK",
+        "command": "python experiments/benchmarks/codec_family.py --data TRAIN --photos KODAK"
+        f" --steps {arguments.steps}",
     }
 
 

@@ -167,6 +167,7 @@ class Resample(Counted):
         factor: between the scales, a power of two.
         upwards: towards the finer scale.
         scaled: with learned scales, folded away.
+        silent: starts at zero. What has had its say in the image need not disturb the next scale.
     """
 
     kind: str
@@ -176,6 +177,7 @@ class Resample(Counted):
     factor: int
     upwards: bool
     scaled: bool
+    silent: bool
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:

@@ -57,18 +57,21 @@ class BackboneChoices:
         resampling: between scales: `haar`, `shuffle` or `strided`.
         activation: `relu`, `leaky_relu`, `silu`, `gelu` or `hardswish`.
         scaled: learned scales on every convolution and at the end of every scale.
+        heads: of a decoder: where the image is corrected, at `every` scale or the `last`.
     """
 
     scales: Mapping[str, ScaleChoices]
     resampling: str = "haar"
     activation: str = "gelu"
     scaled: bool = False
+    heads: str = "every"
 
     def __post_init__(self) -> None:
         _check_one_of("resampling", self.resampling, ("haar", "shuffle", "strided"))
         known = ("relu", "leaky_relu", "silu", "gelu", "hardswish")
         _check_one_of("activation", self.activation, known)
         _check_one_of("scaled", self.scaled, (False, True))
+        _check_one_of("heads", self.heads, ("every", "last"))
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,8 @@ class CodecChoices:
     @classmethod
     def parse(cls, choices: Mapping[str, Choice]) -> CodecChoices:
         """From flat choices: those of `EntropyChoices` by their names, `<side>.resampling`,
-        `.activation`, `.scaled`, and `<side>.<scale>.depth` and the like, where a side is
-        `encoder` or `decoder`. What is not given has its default.
+        `.activation`, `.scaled`, `decoder.heads`, and `<side>.<scale>.depth` and the like, where a
+        side is `encoder` or `decoder`. What is not given has its default.
 
         Raises:
             ValueError: an unknown name or value, naming it and the nearest that is known.
@@ -151,7 +154,8 @@ def _part(choices: Mapping[str, Choice], prefix: str, kind: type[Choices], **giv
 def _names() -> Iterator[str]:
     yield from (field.name for field in fields(EntropyChoices))
     for side in ("encoder", "decoder"):
-        yield from (f"{side}.{f.name}" for f in fields(BackboneChoices) if f.name != "scales")
+        left_out = ("scales",) if side == "decoder" else ("scales", "heads")
+        yield from (f"{side}.{f.name}" for f in fields(BackboneChoices) if f.name not in left_out)
         for scale, stride in SCALES.items():
             if side == "decoder" or 1 < stride <= LATENT_STRIDE:
                 yield from (f"{side}.{scale}.{field.name}" for field in fields(ScaleChoices))

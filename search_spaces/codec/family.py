@@ -122,37 +122,39 @@ def _encoder(choices: BackboneChoices, channels: int) -> list[Step]:
     scales = dict(sorted(choices.scales.items(), key=lambda item: SCALES[item[0]]))
     coarsest = list(scales.values())[-1]
     scales.setdefault("sixteenth", replace(coarsest, depth=0, attention="none"))
-    steps = _Backbone("encoder", choices, "image", "analysis", channels).steps(scales)
+    backbone = _Backbone("encoder", choices, "image", "analysis", channels, heads="none")
+    steps = backbone.steps(scales)
     head = edge_blocks.LatentHead(channels, scales["sixteenth"].width)
     return [*steps, Step("encoder.head", head, (steps[-1].name, "analysis", "level"))]
 
 
 def _decoder(choices: BackboneChoices, channels: int) -> list[Step]:
     """From the coarsest scale to the finest, and onto the linear decoder's image."""
-    if not choices.scales:
-        return []
     scales = dict(sorted(choices.scales.items(), key=lambda item: -SCALES[item[0]]))
-    steps = _Backbone("decoder", choices, "synthesis", "latents", channels).steps(scales)
-    finest = list(scales)[-1]
-    head = edge_blocks.Head(SCALES[finest], scales[finest].width)
-    return [*steps, Step("decoder.head", head, (steps[-1].name, "synthesis", "level"))]
+    backbone = _Backbone("decoder", choices, "synthesis", "latents", channels, choices.heads)
+    return backbone.steps(scales)
 
 
 @dataclass(frozen=True)
 class _Backbone:
-    """A chain of scales, each fed by the one before and by the image (or latents) itself."""
+    """A chain of scales, each fed by the one before and by the image (or latents) itself.
+
+    Attributes:
+        heads: `every` scale corrects the image, which the next then sees; only the `last`; `none`.
+    """
 
     side: str
     choices: BackboneChoices
     image: str
     latents: str
     latent_channels: int
+    heads: str
 
     def steps(self, scales: Mapping[str, ScaleChoices]) -> list[Step]:
         steps: list[Step] = []
-        before: tuple[str, str] | None = None
+        image, before = self.image, None
         for name, scale in scales.items():
-            steps.append(self._stem(name, scale.width))
+            steps.append(self._stem(name, scale.width, image))
             if before is not None:
                 resample = self._resample(scales[before[0]].width, scale.width, before[0], name)
                 inputs = (before[1], steps[-1].name)
@@ -160,15 +162,19 @@ class _Backbone:
             for i, block in enumerate(self._body(name, scale)):
                 steps.append(Step(f"{self.side}.{name}.{i}", block, (steps[-1].name,)))
             before = name, steps[-1].name
+            if self.heads == "every" or (self.heads == "last" and name == list(scales)[-1]):
+                head = edge_blocks.Head(SCALES[name], scale.width)
+                image_before, image = image, f"{self.side}.{name}.head"
+                steps.append(Step(image, head, (before[1], image_before, "level")))
         return steps
 
-    def _stem(self, name: str, width: int) -> Step:
+    def _stem(self, name: str, width: int, image: str) -> Step:
         stride = SCALES[name]
         if stride == LATENT_STRIDE:
             stem: Block = edge_blocks.LatentStem(self.latent_channels, width)
             return Step(f"{self.side}.{name}.stem", stem, (self.latents, "level"))
         stem = edge_blocks.Stem(stride, width)
-        return Step(f"{self.side}.{name}.stem", stem, (self.image, "level"))
+        return Step(f"{self.side}.{name}.stem", stem, (image, "level"))
 
     def _resample(self, inputs: int, outputs: int, before: str, name: str) -> Block:
         fine, coarse = sorted((SCALES[before], SCALES[name]))
@@ -180,6 +186,7 @@ class _Backbone:
             factor=coarse // fine,
             upwards=SCALES[name] == fine,
             scaled=self.choices.scaled,
+            silent=self.heads == "every",
         )
 
     def _body(self, name: str, scale: ScaleChoices) -> list[Block]:

@@ -160,6 +160,9 @@ class Resample(nn.Module):
         super().__init__()
         build = _up if block.upwards else _down
         self.path = build(block.kind, block.inputs, block.outputs, block.factor, block.scaled)
+        if block.silent:
+            for weight in (p for p in self.path.parameters() if p.dim() == 4):
+                nn.init.zeros_(weight)
 
     def forward(self, features: Tensor, lateral: Tensor) -> Tensor:
         y: Tensor = lateral + self.path(features)
