@@ -63,6 +63,15 @@ def test_codec_family_compares_ablations_by_bytes_written(tmp_path: Path) -> Non
             assert 20 < point["psnr"] < 45
 
 
+def test_tiling_compares_files_with_pictures_in_one_piece(tmp_path: Path) -> None:
+    script = ROOT / "experiments/benchmarks/tiling.py"
+    command = [sys.executable, str(script), "--limit", "2", "--out", "result.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads((tmp_path / "result.json").read_text())["levels"]:
+        assert 1 <= row["tiled_bytes"] / row["one_piece_bytes"] < 1.1
+
+
 def test_the_quickstarts_front_shows_in_table_json_and_record(study: Path) -> None:
     document = json.loads(nas(study, "front", "quickstart", "--json"))
     table = nas(study, "front", "quickstart")
