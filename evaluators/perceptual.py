@@ -96,12 +96,12 @@ def _import_lpips() -> Any:
     not load, and its import fails on describing the two operators that it then lacks. LPIPS uses
     neither, so that declaring them is enough.
     """
-    from torch.library import define as define_operator
+    from torch import library
 
     if not torch.cuda.is_available():
         for name in ("nms", "qnms"):
             with contextlib.suppress(RuntimeError):
-                define_operator(
+                library.define(
                     f"torchvision::{name}",
                     "(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor",
                 )

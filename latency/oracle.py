@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 from latency import lowering
 from latency.table import LatencyTable
 from search_spaces.blocks import Block, Design, Network, Stage
+from search_spaces.hints import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ class Estimate:
         """
         names = {f"{stage}_ms": estimate for stage, estimate in self.stages.items()}
         if limit not in names:
-            close = get_close_matches(limit, names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(limit, names)
             raise ValueError(f"no latency {limit!r}; there are {', '.join(names)}{hint}")
         estimate = names[limit]
         return estimate.upper_ms if self.provenance == "measured" else estimate.total_ms

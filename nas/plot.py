@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from search_spaces.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,8 @@ def save_front(document: Mapping[str, Any], file: Path) -> None:
     x, y = _axes(document["objectives"])
     _draw(axes, document, x, y)
     _decorate(axes, document, x, y)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(suffix=".png", dir=file.parent)
-    os.close(handle)
-    figure.savefig(temporary, dpi=160)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(file)
+    with replacing(file) as unfinished:
+        figure.savefig(unfinished, dpi=160)
 
 
 def _axes(objectives: Sequence[str]) -> tuple[str, str]:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.blocks import Design
+from search_spaces.hints import did_you_mean
 
 Codes = NDArray[np.int64]
 Choice = int | float | str | bool
@@ -234,10 +235,7 @@ def _index(space: str, parameter: Parameter, value: Choice) -> int:
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, valid, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; it has {', '.join(valid)}"
+    return did_you_mean(name, valid) or f"; it has {', '.join(valid)}"
 
 
 def _digest(content: Any) -> str:

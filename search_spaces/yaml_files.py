@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from search_spaces.hints import did_you_mean
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -62,8 +64,7 @@ def import_object(path: str, folder: Path, key: str, error: type[ValueError]) ->
     except (ImportError, OSError) as problem:
         raise error(f"{key}: cannot import {module_path!r}: {problem}") from None
     if not hasattr(module, name):
-        close = get_close_matches(name, dir(module), n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, dir(module))
         raise error(f"{key}: {module_path} has no {name!r}{hint}")
     return getattr(module, name)
 

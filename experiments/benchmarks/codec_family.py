@@ -108,7 +108,7 @@ VARIANTS: dict[str, dict[str, Choice]] = {
 
 
 class Recorded:
-    """A codec that remembers what its tiles were expected to cost, and how they look unrefined."""
+    """A codec that adds up what its tiles are expected to cost."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from search_spaces.codec.constants import LATENT_STRIDE, PATCH_CHANNELS, SCALES
 from search_spaces.codec.context import CONTEXTS
+from search_spaces.hints import did_you_mean
 from search_spaces.space import Choice
 
 Choices = TypeVar("Choices")
@@ -125,8 +125,7 @@ class CodecChoices:
         """
         for name in choices:
             if name not in _NAMES:
-                close = get_close_matches(name, _NAMES, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = did_you_mean(name, _NAMES)
                 raise ValueError(f"the codec family knows no choice {name!r}{hint}")
         sides = {side: _backbone(choices, side) for side in ("encoder", "decoder")}
         return cls(**sides, entropy=_part(choices, "", EntropyChoices))

@@ -21,17 +21,14 @@ class Stem(Counted):
     width: int
 
     @property
-    def kernel(self) -> int:
-        """3 where patches are small; coarse ones see enough of their own."""
-        return 3 if self.stride <= 4 else 1
-
-    @property
     def input_shapes(self) -> tuple[Shape, ...]:
         return IMAGE, LEVEL
 
     @property
     def convolutions(self) -> tuple[Convolution, ...]:
-        return (Convolution(3 * self.stride**2, self.width, self.kernel, TILE // self.stride),)
+        return (
+            Convolution(3 * self.stride**2, self.width, _kernel(self.stride), TILE // self.stride),
+        )
 
     @property
     def level_channels(self) -> int:
@@ -40,7 +37,7 @@ class Stem(Counted):
     def build(self) -> nn.Module:
         from search_spaces.codec import edge_modules
 
-        return edge_modules.Stem(self.stride, self.width, self.kernel)
+        return edge_modules.Stem(self.stride, self.width, _kernel(self.stride))
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Head(Counted):
 
     @property
     def convolutions(self) -> tuple[Convolution, ...]:
-        return (Convolution(self.width, self._bands, self._kernel, TILE // self.stride),)
+        return (Convolution(self.width, self._bands, _kernel(self.stride), TILE // self.stride),)
 
     @property
     def level_channels(self) -> int:
@@ -71,14 +68,10 @@ class Head(Counted):
     def _bands(self) -> int:
         return 3 * self.stride**2
 
-    @property
-    def _kernel(self) -> int:
-        return 3 if self.stride <= 4 else 1
-
     def build(self) -> nn.Module:
         from search_spaces.codec import edge_modules
 
-        return edge_modules.Head(self.stride, self.width, self._kernel)
+        return edge_modules.Head(self.stride, self.width, _kernel(self.stride))
 
 
 @dataclass(frozen=True)
@@ -130,3 +123,8 @@ class LatentHead(Counted):
         from search_spaces.codec import edge_modules
 
         return edge_modules.LatentHead(self.latent_channels, self.width)
+
+
+def _kernel(stride: int) -> int:
+    """3 where patches are small; coarse ones see enough of their own."""
+    return 3 if stride <= 4 else 1

@@ -28,7 +28,8 @@ SMALLEST, LARGEST = Decimal("0.02"), Decimal(256)
 DEAD_BELOW = 11
 
 _TAIL = Decimal("1e-5")  # probability beyond a table's largest magnitude, each side, at most
-_ESCAPE_LIMIT = 1 << 15
+LARGEST_SYMBOL = (1 << 15) - 1
+_ESCAPE_LIMIT = LARGEST_SYMBOL + 1
 _ESCAPES = 2 * _ESCAPE_LIMIT
 _CODER_TOTAL = 1 << 24  # what the coder's own frequencies sum to
 _MARK_VALUES = 1 << 8

@@ -18,8 +18,6 @@ from search_spaces.codec.coding_modules import LARGEST_HYPER, Quantise
 from search_spaces.codec.constants import HYPER_STRIDE, LATENT_STRIDE, LEVELS, QUALITY_STEPS
 from search_spaces.codec.scale_decoder import HyperPrior, ScaleDecoder
 
-_LARGEST_SYMBOL = 2**15 - 1
-
 
 @dataclass(frozen=True)
 class Coded:
@@ -104,7 +102,8 @@ class Codec(nn.Module):
         given = {"image": image - 0.5, "level": level_of(quality).to(device)}
         values = run(network, self.steps, given)
         hyper = _integers(values["hyper"])
-        symbols = np.clip(_integers(values["symbols"]), -_LARGEST_SYMBOL, _LARGEST_SYMBOL)
+        largest = entropy.LARGEST_SYMBOL
+        symbols = np.clip(_integers(values["symbols"]), -largest, largest)
         indices = self.symbol_indices(hyper, symbols.shape[-2:], quality)
         if self.grouped:
             symbols = entropy.silence(symbols, indices)
@@ -132,22 +131,18 @@ class Codec(nn.Module):
         reader = entropy.Reader(data, self.grouped)
         size = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
         hyper = reader.read(self._hyper_indices((1, self._hyper.hyper_channels, *size), quality))
+        if int(np.abs(hyper).max()) > LARGEST_HYPER:  # the scale decoder is exact up to there
+            raise entropy.BitstreamError("a hyper-latent is no 8-bit integer")
         size = height // LATENT_STRIDE, width // LATENT_STRIDE
         symbols = reader.read(self.symbol_indices(hyper, size, quality))
         reader.finish()
-        if int(np.abs(hyper).max()) > LARGEST_HYPER:
-            raise entropy.BitstreamError("a hyper-latent is no 8-bit integer")
         device = next(self.parameters()).device
         return _floats(symbols, device), _floats(hyper, device)
 
-    @torch.no_grad()
     def decode(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
         """The image of decoded integers, shape (1, 3, H, W), not clipped."""
-        network = self.design.stages["decode"].network
-        level = level_of(quality).to(symbols.device)
-        given = {"symbols": symbols, "hyper": hyper, "level": level}
-        values = run(network, self.steps, given)
-        return values[network.outputs[0]] + 0.5
+        (image,) = self.design.stages["decode"].network.outputs
+        return self._decoded(symbols, hyper, quality, image) + 0.5
 
     def decompress(self, data: bytes, height: int, width: int, quality: float) -> Tensor:
         """Decodes what `compress` wrote for an image of these sides, multiples of 16.
@@ -160,13 +155,9 @@ class Codec(nn.Module):
         """
         return self.decode(*self.read(data, height, width, quality), quality)
 
-    @torch.no_grad()
     def latents(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
         """What the decoder's transform receives for decoded integers, shape (1, M, h, w)."""
-        network = self.design.stages["decode"].network
-        level = level_of(quality).to(symbols.device)
-        given = {"symbols": symbols, "hyper": hyper, "level": level}
-        return run(network, self.steps, given, ("latents",))["latents"]
+        return self._decoded(symbols, hyper, quality, "latents")
 
     def estimated_bits(self, coded: Coded, quality: float) -> float:
         """Code length of integers under the Laplace distributions of their scales, in bits."""
@@ -192,6 +183,13 @@ class Codec(nn.Module):
         """
         indices = self._scale_decoder.indices(hyper[0], sixteenths(quality))
         return indices[None, :, : size[0], : size[1]]
+
+    @torch.no_grad()
+    def _decoded(self, symbols: Tensor, hyper: Tensor, quality: float, output: str) -> Tensor:
+        """The result of one step of the decoder."""
+        level = level_of(quality).to(symbols.device)
+        given = {"symbols": symbols, "hyper": hyper, "level": level}
+        return run(self.design.stages["decode"].network, self.steps, given, (output,))[output]
 
     @property
     def _hyper(self) -> coding_blocks.HyperAnalysis:

@@ -21,6 +21,7 @@ from search_spaces.blocks import Design
 from search_spaces.codec import entropy
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
+from search_spaces.codec.scale_decoder import LARGEST_SHIFT
 from search_spaces.files import replacing
 from search_spaces.space import Choice
 
@@ -120,7 +121,7 @@ def _built(design: Design, tensors: dict[str, Tensor]) -> Codec:
 
 
 def _check_integers(tensors: Mapping[str, Tensor]) -> None:
-    limits = {"shift": 20, "table_indices": entropy.TABLES - 1}
+    limits = {"shift": LARGEST_SHIFT, "table_indices": entropy.TABLES - 1}
     for name, tensor in tensors.items():
         for ending, limit in limits.items():
             if name.endswith(ending) and int(tensor.max()) > limit:

@@ -26,7 +26,7 @@ _STEP = float(entropy.LOG_SCALES[1] - entropy.LOG_SCALES[0])
 _HIDDEN_UNIT = 1 / 32  # hidden values are 0 to 255 of these
 _HIDDEN_MAX = 255 * _HIDDEN_UNIT
 _INDEX_BITS = 8  # fractional bits of a table index
-_LARGEST_SHIFT = 20
+LARGEST_SHIFT = 20
 
 # At the start: from log RMS to log Laplace scale, and the log scale of hyper-latents. The values
 # that coded 25 photographs in the fewest bits.
@@ -168,7 +168,7 @@ def _integers(values: Tensor) -> NDArray[np.int64]:
 def _shifts(weights: Tensor) -> Tensor:
     """Binary places by row that bring weights nearest to 127 without passing it."""
     largest = weights.abs().amax(1).clamp_min(1e-9)
-    return torch.floor(torch.log2(127 / largest)).clamp(0, _LARGEST_SHIFT)
+    return torch.floor(torch.log2(127 / largest)).clamp(0, LARGEST_SHIFT)
 
 
 def _scaled(weights: Tensor, shift: Tensor) -> Tensor:
