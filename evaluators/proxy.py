@@ -141,7 +141,7 @@ class ProxyEvaluator:
 
     def _reference(self, space: SearchSpace, directory: Path) -> dict[str, Any]:
         """The reference architecture's score, made once."""
-        file = directory / f"reference-{_key(space.fingerprint, asdict(self))}.json"
+        file = directory / f"reference-{_key(space.reference.key, asdict(self))}.json"
         with FileLock(f"{file}.lock"):
             if not file.is_file():
                 log.info("reference architecture %s", space.reference.key)

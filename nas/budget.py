@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,23 +70,38 @@ class Gate:
         self.space = space
         self.oracles = oracles
         self.limits = limits
-        self._overshoots: dict[Code, list[float]] = {}
+        self._known: dict[Code, list[float]] = {}
 
     def price(self, architecture: Architecture) -> Price:
         """Latency and size of one architecture; lowers blocks that no one lowered before."""
         return self._price(self.space.design(architecture))
 
+    @property
+    def flat_limits(self) -> list[tuple[str, str, float]]:
+        """Every limit as device, metric and milliseconds."""
+        return [(d, name, limit) for d, held in self.limits.items() for name, limit in held.items()]
+
+    def held_ms(self, codes: Codes) -> NDArray[np.float64]:
+        """The figures that the limits are held against.
+
+        Args:
+            codes: canonical, shape (N, P).
+
+        Returns:
+            Shape (N, L), a column for each of `flat_limits`.
+        """
+        rows = [self._held_ms(tuple(row)) for row in codes.tolist()]
+        return np.array(rows, dtype=np.float64).reshape(len(codes), len(self.flat_limits))
+
     def feasible(self, codes: Codes) -> NDArray[np.bool_]:
         """Which canonical codes, shape (N, P), are inside every device's budget. Shape (N,)."""
-        return np.array([self._inside(tuple(row)) for row in codes.tolist()], dtype=bool)
+        limits = np.array([limit for *_, limit in self.flat_limits])
+        return np.asarray((self.held_ms(codes) <= limits).all(axis=1))
 
     def overshoot(self, price: Price) -> list[float]:
         """Each limit's overshoot in ms, at most 0 where it is held."""
-        return [
-            price.estimates[device].held_ms(name) - limit
-            for device, limits in self.limits.items()
-            for name, limit in limits.items()
-        ]
+        held = zip(self._held(price), self.flat_limits, strict=True)
+        return [value - limit for value, (*_, limit) in held]
 
     def share_inside(self, rng: np.random.Generator, count: int = SAMPLES) -> float:
         """Share of uniformly drawn architectures that are inside the budget."""
@@ -116,7 +131,7 @@ class Gate:
         Raises:
             BudgetError: with the smallest value found for every limit.
         """
-        if self._inside(self.space.reference.code):
+        if self.feasible(np.array([self.space.reference.code])).all():
             return
         for _ in range(count // _BATCH):
             if self.feasible(self.space.sample(rng, _BATCH)).any():
@@ -124,21 +139,23 @@ class Gate:
         raise BudgetError(self._nearest(count))
 
     def _nearest(self, count: int) -> str:
-        nearest = np.array(list(self._overshoots.values())).min(axis=0)
-        limits = [(d, name, x) for d, held in self.limits.items() for name, x in held.items()]
+        nearest = np.array(list(self._known.values())).min(axis=0)
         smallest = [
-            f"{device} {name} {limit + over:.1f} of {limit:g}"
-            for (device, name, limit), over in zip(limits, nearest, strict=True)
+            f"{device} {name} {held:.1f} of {limit:g}"
+            for (device, name, limit), held in zip(self.flat_limits, nearest, strict=True)
         ]
         return (
             f"budget: none of {count} architectures drawn from {self.space.name} meets it; smallest"
             f" found: {', '.join(smallest)}; raise the budget or take a space with smaller members"
         )
 
-    def _inside(self, code: Code) -> bool:
-        if code not in self._overshoots:
-            self._overshoots[code] = self.overshoot(self._price(self._design(code)))
-        return max(self._overshoots[code]) <= 0
+    def _held_ms(self, code: Code) -> list[float]:
+        if code not in self._known:
+            self._known[code] = self._held(self._price(self._design(code)))
+        return self._known[code]
+
+    def _held(self, price: Price) -> list[float]:
+        return [price.estimates[device].held_ms(name) for device, name, _ in self.flat_limits]
 
     def _design(self, code: Code) -> Design:
         choices = self.space.decode(code)
@@ -150,6 +167,10 @@ class Gate:
 
 
 def decoder_kmacs(design: Design) -> float:
-    """Thousands of multiply-accumulates a pixel of `decode`, or of the last stage without one."""
-    stages = list(design.stages)
-    return design.kmacs_per_pixel("decode" if "decode" in stages else stages[-1])
+    """Thousands of multiply-accumulates a pixel of `decoder_stage`."""
+    return design.kmacs_per_pixel(decoder_stage(list(design.stages)))
+
+
+def decoder_stage(stages: Sequence[str]) -> str:
+    """`decode`, or the last stage of a design that has none."""
+    return "decode" if "decode" in stages else stages[-1]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from nas.cli_options import json_option, show, storage_option
+
+if TYPE_CHECKING:
+    from search_spaces.space import SearchSpace
 
 
 @click.command()
@@ -71,17 +75,63 @@ def show_trial(study: str, trial: int, storage: str, as_json: bool) -> None:
     show(document, tables.trial(document), as_json)
 
 
+_milliseconds = click.FloatRange(min=0, min_open=True)
+
+
 @click.command()
 @click.argument("space_name", metavar="SPACE")
+@click.option("--device", help="Price it on this device: a shipped name or a table's path.")
+@click.option("--encode-ms", type=_milliseconds, help="Limit of encoding; default 230.")
+@click.option("--decode-ms", type=_milliseconds, help="Limit of decoding; default 150.")
 @json_option
-def space(space_name: str, as_json: bool) -> None:
+def space(
+    space_name: str,
+    device: str | None,
+    encode_ms: float | None,
+    decode_ms: float | None,
+    as_json: bool,
+) -> None:
     """Shows a search space: a YAML file or a shipped name."""
-    from nas import tables
+    from nas import space_table
     from nas.space_document import space_document
     from search_spaces.load import load_space
 
-    document = space_document(load_space(Path(space_name)))
-    show(document, tables.space(document), as_json)
+    if device is None and (encode_ms or decode_ms):
+        raise click.UsageError("--encode-ms and --decode-ms need a --device")
+    loaded = load_space(Path(space_name))
+    document = space_document(loaded)
+    if device is not None:
+        limits = {"encode_ms": encode_ms, "decode_ms": decode_ms}
+        document["latency"] = _latency(loaded, device, limits)
+    show(document, space_table.space(document), as_json)
+
+
+def _latency(space: SearchSpace, device: str, stated: Mapping[str, float | None]) -> dict[str, Any]:
+    """Prices sampled architectures; lowers what nobody lowered before."""
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import track
+
+    from latency.oracle import LatencyOracle
+    from latency.table import load_table
+    from nas.budget import Gate
+    from nas.experiment import DEFAULT_LIMITS, ExperimentError
+    from nas.space_document import latency_document
+
+    stages = [f"{stage}_ms" for stage in space.design(space.reference).stages]
+    for name, limit in stated.items():
+        if limit is not None and name not in stages:
+            option = f"--{name.replace('_', '-')}"
+            raise ExperimentError(f"{option}: {space.name} has {', '.join(stages)} only")
+    known = {name: limit or DEFAULT_LIMITS[name] for name, limit in stated.items()}
+    table = load_table(device)
+    limits = {name: limit for name, limit in known.items() if name in stages}
+    gate = Gate(space, {table.device: LatencyOracle(table)}, {table.device: limits})
+    unlowered = gate.unlowered(np.random.default_rng(0))
+    codes = track(list(unlowered.values()), "lowering", console=Console(stderr=True))
+    for code in codes:
+        gate.price(space.architecture(code))
+    return latency_document(gate)
 
 
 @click.command()

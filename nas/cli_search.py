@@ -50,6 +50,8 @@ def search(
     gate = cli_setup.gate(experiment)
     store = TrialStore.create(storage, experiment.study, cli_setup.record(experiment))
     with _owned(store), SearchDisplay(experiment.trials, experiment.hours) as display:
+        if added := store.grow(experiment.space):
+            display.say(f"{experiment.study}: its space has grown by {added}")
         if _finished(store, experiment.trials):
             display.say(f"{experiment.study} already has its {experiment.trials} trials")
         else:

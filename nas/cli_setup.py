@@ -67,6 +67,7 @@ def record(experiment: Experiment) -> StudyRecord:
         space=experiment.space.name,
         provenance=provenance(experiment),
         about=_about(experiment),
+        description=experiment.space.description(),
     )
 
 

@@ -19,7 +19,8 @@ from search_spaces.space import SearchSpace
 from search_spaces.yaml_files import import_object, parse, read_yaml
 
 DEVICE = "iphone-17-pro-max"
-DEFAULT_BUDGET = {DEVICE: {"encode_ms": 230.0, "decode_ms": 150.0}}
+DEFAULT_LIMITS = {"encode_ms": 230.0, "decode_ms": 150.0}
+DEFAULT_BUDGET = {DEVICE: DEFAULT_LIMITS}
 SAMPLE = "sample"
 
 _Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
@@ -77,7 +78,8 @@ class Experiment:
         hours: longest time to search, or None.
         workers: evaluations at a time, or None for one a core.
         seed: of searcher and evaluations.
-        identity: all that a result depends on, JSON-ready; a study is recorded under one.
+        identity: all that a result depends on beside the space, JSON-ready; a study is recorded
+            under one.
     """
 
     file: Path
@@ -152,7 +154,7 @@ def _experiment(document: _ExperimentFile, file: Path, folder: Path) -> Experime
         hours=document.hours,
         workers=None if document.workers == "auto" else document.workers,
         seed=document.seed,
-        identity=_identity(document, space, tables, folder),
+        identity=_identity(document, tables, folder),
     )
 
 
@@ -208,14 +210,12 @@ def price_metrics(stages: Sequence[str]) -> tuple[str, ...]:
 
 def _identity(
     document: _ExperimentFile,
-    space: SearchSpace,
     tables: Mapping[str, LatencyTable],
     folder: Path,
 ) -> dict[str, Any]:
     made = import_object(document.evaluator, folder, "evaluator", ExperimentError)
     settings = all_settings(made, document.proxy)
     return {
-        "space": f"{space.name} {space.fingerprint[:12]}",
         "objectives": document.objectives,
         "budget": document.budget,
         "latency": {name: _digest(table) for name, table in tables.items()},

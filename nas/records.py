@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evaluators.protocol import Direction
@@ -17,12 +17,16 @@ class StudyRecord:
     """What a study was recorded under.
 
     Attributes:
-        identity: all that a result depends on; a study goes on under the same one only.
+        identity: all that a result depends on beside the space; a study goes on under the same
+            one only.
         objectives: name -> better direction.
         limits: device -> metric -> limit in ms.
         space: name of the space.
         provenance: device -> how its latencies are known.
         about: experiment file, versions, machine, date: for people.
+        description: of the space, as last grown; empty in studies of version 0.1.
+        grown: what was added to the space since, oldest first: `added` (text), `ask` (the first
+            one in the grown space), `proposals` (until then), `date`.
     """
 
     identity: Mapping[str, Any]
@@ -31,6 +35,13 @@ class StudyRecord:
     space: str
     provenance: Mapping[str, Mapping[str, Any]]
     about: Mapping[str, Any]
+    description: Mapping[str, Any] = field(default_factory=dict)
+    grown: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def since(self) -> int:
+        """The first ask in the space as it is described."""
+        return int(self.grown[-1]["ask"]) if self.grown else 0
 
 
 @dataclass(frozen=True)

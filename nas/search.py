@@ -43,6 +43,10 @@ class Searcher(Protocol):
         """An architecture never asked for before, inside the budget; None when none is left."""
         ...
 
+    def adopt(self, architecture: Architecture) -> None:
+        """Counts an architecture as asked for, before anything is asked."""
+        ...
+
     def tell(self, architecture: Architecture, values: Sequence[float]) -> None:
         """Takes in finite objective values."""
         ...
@@ -99,7 +103,7 @@ def run_search(
         StudyError: the record cannot be replayed or written.
         SearchError: one evaluation after the other fails.
     """
-    progress = replay(searcher, gate, store.trials())
+    progress = replay(searcher, gate, store.trials(), store.record().since)
     deadline = time.monotonic() + hours * 3600 if hours else float("inf")
     try:
         yield progress
@@ -125,8 +129,15 @@ def run_search(
                 store.fail(number, "abandoned: its search was stopped", abandoned=True)
 
 
-def replay(searcher: Searcher, gate: Gate, trials: Sequence[Trial]) -> Progress:
+def replay(searcher: Searcher, gate: Gate, trials: Sequence[Trial], since: int = 0) -> Progress:
     """Brings a new searcher to where the recorded one was.
+
+    Args:
+        searcher: new.
+        gate: of the space.
+        trials: all that are recorded.
+        since: the first ask in the present space; what was asked before it grew is not proposed
+            again, its results are told all the same.
 
     Raises:
         StudyError: it proposes something else than was recorded.
@@ -136,12 +147,15 @@ def replay(searcher: Searcher, gate: Gate, trials: Sequence[Trial]) -> Progress:
     asks = {trial.ask: trial for trial in trials}
     progress = Progress(failed=sum(t.state == "failed" and not t.abandoned for t in trials))
     for index, trial in sorted(asks.items()):
-        _tell(searcher, gate, results[progress.told : trial.told_before])
-        progress.told = max(progress.told, trial.told_before)
-        _require_same(searcher.ask(), trial)
+        architecture = _architecture(gate, trial)
+        if index < since:
+            searcher.adopt(architecture)
+        else:
+            _tell(searcher, gate, results[progress.told : trial.told_before])
+            progress.told = max(progress.told, trial.told_before)
+            _require_same(searcher.ask(), trial)
         progress.asked = index + 1
         if index not in finished:
-            architecture = gate.space.architecture(trial.code)
             progress.again.append(_claim(gate, index, trial.told_before, architecture))
     _tell(searcher, gate, results[progress.told :])
     progress.told = len(results)
@@ -207,7 +221,12 @@ def _count_failure(progress: Progress, outcome: Outcome) -> None:
 
 def _tell(searcher: Searcher, gate: Gate, results: Sequence[Trial]) -> None:
     for trial in results:
-        searcher.tell(gate.space.architecture(trial.code), trial.values or ())
+        searcher.tell(_architecture(gate, trial), trial.values or ())
+
+
+def _architecture(gate: Gate, trial: Trial) -> Architecture:
+    """By its choices: a code means something else once the space has grown."""
+    return gate.space.architecture(gate.space.encode(trial.choices))
 
 
 def _require_same(architecture: Architecture | None, trial: Trial) -> None:

@@ -1,40 +1,156 @@
-"""What a search space holds, for people and as JSON."""
+"""What a search space holds, JSON-ready: exact where the space can be taken apart."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from nas.budget import decoder_kmacs
+from nas.budget import SAMPLES, Gate, decoder_stage
+from search_spaces.parts import Measure, PartsError, Piece, Place, find_parts, pieces
+from search_spaces.rules import RuleError
 from search_spaces.space import Parameter, SearchSpace
 
-SAMPLES = 2000
+_BINS = 12
 
 
 def space_document(space: SearchSpace) -> dict[str, Any]:
-    """A space, JSON-ready.
+    """A space.
 
     Returns:
-        `name`, `size` (exact), `exact`, `block_signatures` and `kmacs_per_pixel` ([low, high] of
-        the decoder) as found among `sampled` uniformly drawn architectures, and `parameters`.
+        `name`, `size` and whether it is `exact`; `block_signatures` on the accelerator and the
+        smallest and largest figures of its architectures: `kmacs_per_pixel` of the decoder,
+        `network_parameters` of all networks, and both by stage under `stages`. `sampled` is null
+        where these hold for the whole space, or the number of architectures that they are of.
+        `parameters`, `constraints`, `fixed`, `paired_encoder`, `reference`.
     """
-    codes = np.unique(space.sample(np.random.default_rng(0), SAMPLES), axis=0)
-    designs = [space.design(space.architecture(code)) for code in [space.reference.code, *codes]]
-    work = [decoder_kmacs(design) for design in designs]
+    figures = _figures(space)
+    decoder = figures["stages"][decoder_stage(list(figures["stages"]))]
     return {
         "name": space.name,
         "size": space.size,
-        "exact": True,
-        "block_signatures": len({b.signature for d in designs for b in d.accelerator_blocks}),
-        "kmacs_per_pixel": [min(work), max(work)],
-        "sampled": len(designs),
+        "exact": space.exact,
+        "kmacs_per_pixel": decoder["kmacs_per_pixel"],
+        **figures,
         "parameters": [_parameter(parameter) for parameter in space.parameters],
+        "constraints": list(space.constraints),
         "fixed": dict(space.fixed),
+        "paired_encoder": {name: space.fixed[name] for name in space.paired_encoder},
         "reference": dict(space.reference.choices),
     }
 
 
+def latency_document(gate: Gate) -> dict[str, Any]:
+    """How a space lies to a budget, from uniformly drawn architectures.
+
+    Returns:
+        By device `share_inside` of its own limits, `sampled`, `provenance`, `held_against`, and by
+        metric its `limit_ms`, `range_ms`, the reference's `reference_ms` and a histogram:
+        `edges_ms` (one more than) `counts`.
+    """
+    codes = gate.space.sample(np.random.default_rng(0), SAMPLES)
+    held = gate.held_ms(codes)
+    reference = gate.price(gate.space.reference).estimates
+    devices: dict[str, Any] = {}
+    for device, limits in gate.limits.items():
+        columns = [i for i, (name, *_) in enumerate(gate.flat_limits) if name == device]
+        inside = (held[:, columns] <= list(limits.values())).all(axis=1)
+        devices[device] = {
+            "share_inside": float(inside.mean()),
+            "sampled": len(codes),
+            "provenance": reference[device].provenance,
+            "held_against": reference[device].held_against,
+        }
+        for column, (name, limit) in zip(columns, limits.items(), strict=True):
+            counts, edges = np.histogram(held[:, column], _BINS)
+            devices[device][name] = {
+                "limit_ms": limit,
+                "range_ms": [float(held[:, column].min()), float(held[:, column].max())],
+                "reference_ms": reference[device].held_ms(name),
+                "edges_ms": edges.tolist(),
+                "counts": counts.tolist(),
+            }
+    return devices
+
+
+def _figures(space: SearchSpace) -> dict[str, Any]:
+    design = space.design(space.reference)
+    measures = {"parameters": _weights}
+    for stage in design.stages:
+        measures[f"{stage}.kmacs_per_pixel"] = partial(_kmacs, stage, design.pixels_per_tile)
+        measures[f"{stage}.parameters"] = partial(_stage_parameters, stage)
+    try:
+        signatures, ranges = _whole(space, measures)
+        sampled = None
+    except (PartsError, RuleError):
+        signatures, ranges = _sampled(space, measures)
+        sampled = SAMPLES
+    stages = {
+        stage: {name: ranges[f"{stage}.{name}"] for name in ("kmacs_per_pixel", "parameters")}
+        for stage in design.stages
+    }
+    return {
+        "network_parameters": ranges["parameters"],
+        "block_signatures": signatures,
+        "sampled": sampled,
+        "stages": stages,
+    }
+
+
+def _whole(
+    space: SearchSpace, measures: Mapping[str, Measure]
+) -> tuple[int, dict[str, list[float]]]:
+    """Signatures and ranges over every architecture.
+
+    Raises:
+        PartsError, RuleError: the space cannot be taken apart, or not counted.
+    """
+    if not space.exact:
+        raise PartsError(f"{space.name}: which of its blocks occur hangs on too many parameters")
+    parts = find_parts(space)
+    ranges = {name: list(parts.range(measure)) for name, measure in measures.items()}
+    return len(parts.accelerator_blocks), ranges
+
+
+def _sampled(
+    space: SearchSpace, measures: Mapping[str, Measure]
+) -> tuple[int, dict[str, list[float]]]:
+    """Signatures and ranges found among the reference and drawn architectures."""
+    codes = np.unique(space.sample(np.random.default_rng(0), SAMPLES), axis=0)
+    designs = [space.design(space.architecture(code)) for code in [space.reference.code, *codes]]
+    signatures = {block.signature for design in designs for block in design.accelerator_blocks}
+    ranges = {}
+    for name, measure in measures.items():
+        totals = [sum(measure(*item) for item in pieces(design).items()) for design in designs]
+        ranges[name] = [min(totals), max(totals)]
+    return len(signatures), ranges
+
+
+def _weights(place: Place, piece: Piece) -> float:
+    """Trainable parameters, those that stages share counted once."""
+    return 0 if isinstance(piece, int) or place[1] != "weights" else piece.parameters
+
+
+def _stage_parameters(stage: str, place: Place, piece: Piece) -> float:
+    return 0 if isinstance(piece, int) or not _runs(stage, place) else piece.parameters
+
+
+def _kmacs(stage: str, pixels: int, place: Place, piece: Piece) -> float:
+    """Thousands of multiply-accumulates a pixel."""
+    return 0 if isinstance(piece, int) or not _runs(stage, place) else piece.macs / pixels / 1e3
+
+
+def _runs(stage: str, place: Place) -> bool:
+    return place[0] == stage and place[1] in ("network", "cpu_network")
+
+
 def _parameter(parameter: Parameter) -> dict[str, Any]:
-    when = parameter.when and {"parameter": parameter.when[0], "choices": list(parameter.when[1])}
-    return {"name": parameter.name, "choices": list(parameter.choices), "when": when}
+    return {
+        "name": parameter.name,
+        "choices": list(parameter.choices),
+        "ordered": parameter.ordered,
+        "when": parameter.when,
+        "default": parameter.default,
+    }

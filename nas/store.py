@@ -12,6 +12,8 @@ import socket
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import UTC, datetime
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
@@ -20,6 +22,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from nas.growth import require_description, require_trials, rewrite_choices
 from nas.processes import runs
 from nas.records import Claim, State, StudyRecord, Trial
 from nas.storage import StudyError, create_storage, one_line_errors, open_storage, shown
@@ -69,13 +72,15 @@ class TrialStore:
             if name in (study.study_name for study in storage.get_all_studies()):
                 store = cls(storage, url, name, storage.get_study_id_from_name(name))
                 if storage.get_n_trials(store.study_id):
-                    _require_same(name, store.record().identity, record.identity)
+                    recorded = store.record()
+                    _require_same(name, recorded.identity, record.identity)
+                    require_description(name, recorded, record.description)
                     return store
                 store._require_no_other()
                 storage.delete_study(store.study_id)
             store = cls(storage, url, name, storage.create_new_study(ways, name))
-            for key in ("identity", "objectives", "limits", "space", "provenance", "about"):
-                storage.set_study_user_attr(store.study_id, key, getattr(record, key))
+            for field in fields(StudyRecord):
+                storage.set_study_user_attr(store.study_id, field.name, getattr(record, field.name))
         return store
 
     def record(self) -> StudyRecord:
@@ -88,7 +93,7 @@ class TrialStore:
             attributes = self._storage.get_study_user_attrs(self.study_id)
         if "identity" not in attributes:
             raise StudyError(f"study {self.name!r} in {shown(self._url)} was not recorded by nas")
-        names = ("identity", "objectives", "limits", "space", "provenance", "about")
+        names = [field.name for field in fields(StudyRecord) if field.name in attributes]
         return StudyRecord(**{name: attributes[name] for name in names})
 
     def trials(self) -> list[Trial]:
@@ -133,9 +138,43 @@ class TrialStore:
         self._set_lease(0.0)
 
     def count(self, proposed: int, over_budget: int) -> None:
-        """Records how many architectures the searcher proposed in the whole study."""
+        """Records how many architectures the searcher proposed since the space last grew."""
         with one_line_errors(self._url):
-            self._storage.set_study_user_attr(self.study_id, "proposals", [proposed, over_budget])
+            grown = self._storage.get_study_user_attrs(self.study_id).get("grown") or [{}]
+            before = grown[-1].get("proposals", (0, 0))
+            total = [before[0] + proposed, before[1] + over_budget]
+            self._storage.set_study_user_attr(self.study_id, "proposals", total)
+
+    def grow(self, space: SearchSpace) -> str | None:
+        """Takes in what was added to the space since the study was recorded.
+
+        Every recorded trial is kept under its choices. Does nothing when the space is the same.
+
+        Returns:
+            What was added, in words; None when nothing was.
+
+        Raises:
+            StudyError: anything else has changed, or a trial would be built differently today.
+        """
+        record, trials = self.record(), self.trials()
+        added = require_description(self.name, record, space.description())
+        if added is None:
+            return None
+        require_trials(self.name, trials, space)
+        with one_line_errors(self._url):
+            rewrite_choices(self._url, self.study_id, space)
+            self._storage = open_storage(self._url)  # the one before remembers what it has read
+            grown = {
+                "added": added,
+                "ask": len({trial.ask for trial in trials}),
+                "proposals": self.proposals(),
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            history = [*record.grown, grown]
+            self._storage.set_study_user_attr(self.study_id, "grown", history)
+            description = space.description()
+            self._storage.set_study_user_attr(self.study_id, "description", description)
+        return added
 
     def claim(self, space: SearchSpace, claim: Claim) -> int:
         """Records an ask as RUNNING; returns the trial's number."""

@@ -31,7 +31,7 @@ def front(document: Mapping[str, Any]) -> RenderableType:
     objectives = document["objectives"]
     names = [*objectives, *(name for name in _SHOWN if name not in objectives)]
     names = [name for name in names if all(name in entry for entry in document["front"])]
-    table = _table(["trial", *(_head(name) for name in names)])
+    table = columns(["trial", *(_head(name) for name in names)])
     for entry in document["front"]:
         table.add_row(str(entry["trial"]), *(number(name, entry[name]) for name in names))
     trials = document["trials"]
@@ -66,7 +66,7 @@ def trial(document: Mapping[str, Any]) -> RenderableType:
 
 def studies(documents: Iterable[Mapping[str, Any]]) -> Table:
     """One line a study."""
-    table = _table(
+    table = columns(
         ["study", "space", "objectives", "asked", "trained", "failed", "running", "front"]
     )
     for d in documents:
@@ -74,23 +74,6 @@ def studies(documents: Iterable[Mapping[str, Any]]) -> Table:
         objectives = ", ".join(d["objectives"])
         table.add_row(d["study"], d["space"], objectives, *map(str, counts), str(d["front"]))
     return table
-
-
-def space(document: Mapping[str, Any]) -> RenderableType:
-    """A space: its size and its parameters."""
-    low, high = document["kmacs_per_pixel"]
-    head = Text(f"{document['name']}: ", style="bold")
-    head.append(
-        f"{document['size']:,} architectures, {document['block_signatures']} block signatures,"
-        f" {low:.2f} to {high:.2f} kMACs/pixel (of {document['sampled']:,} sampled)",
-        style="not bold",
-    )
-    table = _table(["parameter", "choices", "when"])
-    for parameter in document["parameters"]:
-        when = parameter["when"]
-        condition = f"{when['parameter']} in {_list(when['choices'])}" if when else ""
-        table.add_row(parameter["name"], _list(parameter["choices"]), condition)
-    return Group(head, table)
 
 
 def check(document: Mapping[str, Any]) -> Table:
@@ -123,7 +106,7 @@ def pairs(title: str, values: Mapping[str, Any]) -> Table:
 
 def records(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Records with the same fields."""
-    table = _table(list(rows[0]), title)
+    table = columns(list(rows[0]), title)
     for row in rows:
         table.add_row(*(number(name, value) for name, value in row.items()))
     return table
@@ -155,13 +138,14 @@ def number(name: str, value: Any) -> str:
 
 
 def _blocks(title: str, rows: Sequence[Sequence[Any]]) -> Table:
-    table = _table(["step", "block", "ms"], title)
+    table = columns(["step", "block", "ms"], title)
     for step, signature, ms in rows:
         table.add_row(step, signature, f"{ms:.2f}")
     return table
 
 
-def _table(heads: Sequence[str], title: str | None = None) -> Table:
+def columns(heads: Sequence[str], title: str | None = None) -> Table:
+    """An empty table; text stands on the left, figures on the right."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for i, head in enumerate(heads):
         text = i == 0 or head in ("block", "space", "objectives", "choices", "when")
@@ -179,7 +163,3 @@ def _volume(document: Mapping[str, Any]) -> str:
         return "no hypervolume"
     point = ", ".join(f"{name} {number(name, x)}" for name, x in volume["reference"].items())
     return f"hypervolume {volume['value']:.4g} from ({point})"
-
-
-def _list(values: Iterable[Any]) -> str:
-    return ", ".join(str(value) for value in values)

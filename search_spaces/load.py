@@ -1,35 +1,20 @@
-"""Search spaces from YAML files: safe-loaded, schema-checked, one-line errors."""
+"""Search spaces from YAML files: found, read, checked whole; one-line errors."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
-
-from search_spaces.space import Choice, Parameter, SearchSpace, SpaceError
-from search_spaces.yaml_files import import_object, parse, read_yaml
+from search_spaces.document import Declared, Written, read_declared
+from search_spaces.elimination import eliminate
+from search_spaces.expressions import ExpressionError, parse_expression
+from search_spaces.hints import did_you_mean
+from search_spaces.parameter import SpaceError
+from search_spaces.rules import RuleError, Rules
+from search_spaces.space import SearchSpace
+from search_spaces.yaml_files import import_object
 
 SHIPPED = Path(__file__).parent
-
-_Choice = StrictBool | StrictInt | StrictFloat | StrictStr
-_Choices = Annotated[list[_Choice], Field(min_length=1)]
-
-
-class _ParameterFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    choices: _Choices
-    when: dict[str, _Choices] | None = Field(default=None, max_length=1)
-
-
-class _SpaceFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-    name: StrictStr
-    about: StrictStr = ""
-    builder: StrictStr
-    fixed: dict[str, _Choice] = {}
-    parameters: Annotated[dict[str, _ParameterFile], Field(min_length=1)]
-    reference: dict[str, _Choice]
 
 
 def shipped_spaces() -> list[str]:
@@ -54,7 +39,9 @@ def find_space(name: str, relative_to: Path | None = None) -> Path:
         raise SpaceError(f"no search space at {path}")
     if name in shipped_spaces():
         return SHIPPED / f"{name}.yaml"
-    raise SpaceError(f"no search space {name!r}; shipped: {', '.join(shipped_spaces())}")
+    shipped = ", ".join(shipped_spaces())
+    hint = did_you_mean(name, shipped_spaces()) or "; your own is a path that ends in .yaml"
+    raise SpaceError(f"no search space {name!r}; shipped: {shipped}{hint}")
 
 
 def load_space(path: Path | str) -> SearchSpace:
@@ -67,55 +54,78 @@ def load_space(path: Path | str) -> SearchSpace:
         SpaceError: unreadable, not the schema, or contradictory; the message names file and key.
     """
     file = find_space(str(path))
-    document = parse(_SpaceFile, read_yaml(file, SpaceError), str(file), SpaceError)
+    declared = read_declared(file)
+    space = _space(declared, file)
     try:
-        return _space(document, file)
-    except SpaceError as error:
+        _require_members(space.rules)
+        _ = space.reference
+    except RuleError as error:
         raise SpaceError(f"{file}: {error}") from None
-
-
-def _space(document: _SpaceFile, file: Path) -> SearchSpace:
-    parameters: list[Parameter] = []
-    for name, declared in document.parameters.items():
-        parameters.append(_parameter(name, declared, parameters, document.fixed))
-    space = SearchSpace(
-        name=document.name,
-        parameters=tuple(parameters),
-        builder=import_object(document.builder, file.parent, "builder", SpaceError),
-        builder_name=document.builder,
-        fixed=document.fixed,
-        reference_choices=document.reference,
-    )
-    _ = space.reference
+    except SpaceError as error:
+        raise SpaceError(f"{file}: reference: {error}") from None
     return space
 
 
-def _parameter(
-    name: str, declared: _ParameterFile, earlier: list[Parameter], fixed: dict[str, Any]
-) -> Parameter:
-    choices = tuple(declared.choices)
-    if len({(type(c), c) for c in choices}) < len(choices):
-        raise SpaceError(f"parameters.{name}.choices repeats a value")
-    if len({type(c) for c in choices}) > 1:
-        raise SpaceError(f"parameters.{name}.choices mixes types")
-    if name in fixed:
-        raise SpaceError(f"parameters.{name} is also under fixed")
-    return Parameter(name, choices, _condition(name, declared.when, earlier))
+def _space(declared: Declared, file: Path) -> SearchSpace:
+    for key in ("name", "builder", "parameters", "reference"):
+        if not getattr(declared, key) and getattr(declared, key) != {}:
+            raise SpaceError(f"{file}: {key}: is missing")
+    if not declared.parameters:
+        raise SpaceError(f"{file}: parameters: is missing; state it, or stages")
+    _require_paired(declared, file)
+    assert declared.name is not None
+    assert declared.builder is not None
+    path, folder = declared.builder
+    parameters = tuple(
+        replace(parameter, when=_condition(name, declared))
+        for name, parameter in declared.parameters.items()
+    )
+    return SearchSpace(
+        name=declared.name,
+        parameters=parameters,
+        builder=import_object(path, folder, f"{file}: builder", SpaceError),
+        builder_name=path,
+        fixed=declared.fixed,
+        reference_choices=declared.reference or {},
+        constraints=tuple(_absolute(written, declared) for written in declared.constraints),
+        paired_encoder=tuple(declared.paired_encoder),
+    )
 
 
-def _condition(
-    name: str, when: dict[str, list[Choice]] | None, earlier: list[Parameter]
-) -> tuple[str, tuple[Choice, ...]] | None:
-    if when is None:
-        return None
-    ((parent, values),) = when.items()
-    known = {parameter.name: parameter for parameter in earlier}
-    if parent not in known:
+def _condition(name: str, declared: Declared) -> str | None:
+    written = declared.conditions.get(name)
+    return None if written is None else _absolute(written, declared)
+
+
+def _absolute(written: Written, declared: Declared) -> str:
+    """An expression under full names."""
+    scope = {name: parameter.choices for name, parameter in declared.parameters.items()}
+    try:
+        return parse_expression(written.text, scope, declared.fixed, written.prefix).text
+    except ExpressionError as error:
+        raise SpaceError(f"{written.where}: {error}") from None
+
+
+def _require_paired(declared: Declared, file: Path) -> None:
+    searched = [name for name in declared.parameters if name.startswith("encoder.")]
+    if declared.paired_encoder and searched:
         raise SpaceError(
-            f"parameters.{name}.when names {parent!r}, which is not a parameter above it"
-            f" ({', '.join(known) or 'there is none'})"
+            f"{file}: paired_encoder: the space searches {searched[0]} itself; fix what it shares"
         )
-    for value in values:
-        if value not in known[parent].choices:
-            raise SpaceError(f"parameters.{name}.when: {parent} is never {value!r}")
-    return parent, tuple(values)
+
+
+def _require_members(rules: Rules) -> None:
+    """Fails where the constraints leave nothing, naming a smallest set of them that does.
+
+    Raises:
+        RuleError: the space is empty.
+    """
+    if eliminate(rules).count:
+        return
+    needed = list(rules.constraints)
+    for constraint in rules.constraints:
+        others = [other for other in needed if other is not constraint]
+        if not eliminate(replace(rules, constraints=tuple(others))).count:
+            needed = others
+    named = " and ".join(repr(constraint.text) for constraint in needed)
+    raise RuleError(f"constraints: no architecture satisfies {named}")

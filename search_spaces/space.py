@@ -1,4 +1,4 @@
-"""A declared search space: parameters, conditions, exact size, uniform sampling, stable keys.
+"""A declared search space: parameters, rules, exact size, uniform sampling, stable keys.
 
 Architectures travel as rows of an integer matrix, one column a parameter, each entry the index of a
 choice. A parameter whose condition does not hold is inactive: its entry is 0 in every canonical
@@ -18,29 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.blocks import Design
+from search_spaces.elimination import Elimination, eliminate
 from search_spaces.hints import did_you_mean
+from search_spaces.parameter import Choice, Codes, Mask, Parameter, SpaceError
+from search_spaces.rules import Rules
 
-Codes = NDArray[np.int64]
-Choice = int | float | str | bool
+__all__ = ["Architecture", "Choice", "Codes", "Parameter", "SearchSpace", "SpaceError"]
 
-
-class SpaceError(ValueError):
-    """A space, or choices within one, that cannot be used; the message says where and why."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One decision of the space.
-
-    Attributes:
-        name: unique in the space; a dot separates scale and decision (`half.width`).
-        choices: the values it may take, without repetition.
-        when: the parameter that switches this one on, and the values of it that do.
-    """
-
-    name: str
-    choices: tuple[Choice, ...]
-    when: tuple[str, tuple[Choice, ...]] | None = None
+_DRAWS = 100_000
 
 
 @dataclass(frozen=True)
@@ -58,11 +43,13 @@ class SearchSpace:
 
     Attributes:
         name: as shown and recorded.
-        parameters: a parameter stands after the one that its condition names.
+        parameters: in column order.
         builder: choices (fixed ones included) -> the networks they describe.
         builder_name: import path of `builder`, part of every key.
-        fixed: choices that every architecture shares.
+        fixed: choices that every architecture shares, those of a paired encoder included.
         reference_choices: the architecture that all others are compared with.
+        constraints: expressions that every architecture satisfies.
+        paired_encoder: names in `fixed` of the encoder that a space of decoders alone goes with.
     """
 
     name: str
@@ -71,6 +58,8 @@ class SearchSpace:
     builder_name: str
     fixed: Mapping[str, Choice]
     reference_choices: Mapping[str, Choice]
+    constraints: tuple[str, ...] = ()
+    paired_encoder: tuple[str, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -78,61 +67,122 @@ class SearchSpace:
         return tuple(parameter.name for parameter in self.parameters)
 
     @cached_property
-    def cardinalities(self) -> NDArray[np.int64]:
+    def cardinalities(self) -> Codes:
         """Number of choices of each parameter, shape (P,)."""
         return np.array([len(parameter.choices) for parameter in self.parameters], dtype=np.int64)
 
     @cached_property
+    def rules(self) -> Rules:
+        """Conditions and constraints, parsed.
+
+        Raises:
+            ExpressionError, RuleError: some that make no sense.
+        """
+        return Rules.parse(self.parameters, self.constraints, self.fixed)
+
+    @cached_property
+    def elimination(self) -> Elimination:
+        """What counting, drawing and the operators go by."""
+        return eliminate(self.rules)
+
+    @property
+    def exact(self) -> bool:
+        """Whether `size` is exact: every constraint is over few enough parameters."""
+        return not self.elimination.loose
+
+    @cached_property
     def size(self) -> int:
-        """Exact number of different architectures."""
-        total = 1
-        for column, parameter in enumerate(self.parameters):
-            if parameter.when is None:
-                total *= sum(self._branch_sizes[column])
-        return total
+        """Number of different architectures, conditions and constraints counted.
+
+        Where it is not `exact`, estimated from the share of 100,000 draws that the constraints
+        over many parameters leave.
+        """
+        if self.exact:
+            return self.elimination.count
+        states = self.elimination.draw(np.random.default_rng(0), _DRAWS)
+        held = int(self.holds_loose(states).sum())
+        return self.elimination.count * held // _DRAWS
+
+    @cached_property
+    def nearness(self) -> list[NDArray[np.float64]]:
+        """By column: the weight of every state as a change from another, shape (S, S).
+
+        Halves with every step between ordered choices; 1 everywhere else.
+        """
+        return [
+            _nearness(int(states), parameter)
+            for states, parameter in zip(self.rules.states_of, self.parameters, strict=True)
+        ]
 
     @cached_property
     def reference(self) -> Architecture:
         """The architecture that BD-rates are measured against."""
         return self.architecture(self.encode(self.reference_choices))
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of all that decides what a code means; a study is recorded under one."""
-        return _digest(
-            {
-                "parameters": [[p.name, list(p.choices), p.when] for p in self.parameters],
-                "fixed": dict(self.fixed),
-                "builder": self.builder_name,
-                "reference": dict(self.reference_choices),
-            }
-        )
+    def description(self) -> dict[str, Any]:
+        """All that decides which architectures there are and what is built, JSON-ready."""
+        return {
+            "parameters": [
+                {
+                    "name": parameter.name,
+                    "choices": list(parameter.choices),
+                    "ordered": parameter.ordered,
+                    "when": self._when(column),
+                    "default": parameter.default,
+                }
+                for column, parameter in enumerate(self.parameters)
+            ],
+            "constraints": [constraint.text for constraint in self.rules.constraints],
+            "fixed": dict(self.fixed),
+            "builder": self.builder_name,
+            "reference": dict(self.reference.choices),
+        }
 
     def sample(self, rng: np.random.Generator, count: int) -> Codes:
         """Draws architectures uniformly, with repetition.
 
         Returns:
             Canonical codes, shape (count, P).
+
+        Raises:
+            SpaceError: constraints over many parameters leave next to nothing.
         """
-        codes = np.zeros((count, len(self.parameters)), dtype=np.int64)
-        for column, sizes in enumerate(self._branch_sizes):
-            weights = np.array(sizes, dtype=np.float64)
-            drawn = rng.choice(len(sizes), size=count, p=weights / weights.sum())
-            codes[:, column] = np.where(self._active(codes, column), drawn, 0)
-        return codes
+        states = self.elimination.draw(rng, count)
+        drawn = count
+        while len(wrong := np.flatnonzero(~self.holds_loose(states))):
+            if drawn > 1000 * (count + 1000):
+                raise SpaceError(f"{self.name}: its constraints leave less than 1 draw in 1,000")
+            states[wrong] = self.elimination.draw(rng, len(wrong))
+            drawn += len(wrong)
+        return self.rules.codes(states)
+
+    def enumerate(self) -> Codes:
+        """Every architecture once, shape (size, P); for spaces whose codes fit into memory."""
+        states = self.elimination.enumerate()
+        return self.rules.codes(states[self.holds_loose(states)])
 
     def canonical(self, codes: Codes) -> Codes:
         """Sets every inactive entry to 0. Shape (N, P) in and out."""
-        canonical = np.array(codes, dtype=np.int64, copy=True)
-        for column in range(len(self.parameters)):
-            canonical[~self._active(canonical, column), column] = 0
-        return canonical
+        return self.rules.codes(self.rules.states(codes))
+
+    def valid(self, codes: Codes) -> Mask:
+        """Which rows are canonical codes that satisfy every constraint. Shape (N, P) -> (N,)."""
+        inside = np.asarray(((codes >= 0) & (codes < self.cardinalities)).all(axis=1))
+        states = self.rules.states(np.where(inside[:, None], codes, 0))
+        canonical = (self.rules.codes(states) == codes).all(axis=1)
+        held: Mask = inside & canonical & self.rules.hold(states)
+        return held
+
+    def holds_loose(self, states: Codes) -> Mask:
+        """Which rows of states the constraints allow that elimination left out. Shape (N,)."""
+        return self.rules.hold(states, self.elimination.loose)
 
     def encode(self, choices: Mapping[str, Choice]) -> Codes:
         """Canonical code of a mapping from parameter to choice, shape (P,).
 
         Args:
-            choices: every active parameter; inactive ones may be absent and are ignored.
+            choices: every active parameter that has no default; inactive ones may be absent and
+                are ignored.
 
         Raises:
             SpaceError: an unknown parameter, a value that is not among its choices, or an active
@@ -143,15 +193,11 @@ class SearchSpace:
                 raise SpaceError(
                     f"{self.name} has no parameter {name!r}{_nearest(name, self.names)}"
                 )
-        code = np.zeros((1, len(self.parameters)), dtype=np.int64)
-        for column, parameter in enumerate(self.parameters):
-            if not self._active(code, column)[0]:
-                continue
-            if parameter.name not in choices:
-                raise SpaceError(f"{self.name}: {parameter.name} has no value")
-            code[0, column] = _index(self.name, parameter, choices[parameter.name])
-        row: Codes = code[0]
-        return row
+        states = self.rules.inactive.copy()
+        for column in self.rules.order:
+            if self.rules.active(column, states):
+                states[column] = self._index(self.parameters[column], choices)
+        return self.rules.codes(states)
 
     def decode(self, code: Sequence[int] | Codes) -> dict[str, Choice]:
         """The active choices of one code, by parameter name.
@@ -166,19 +212,29 @@ class SearchSpace:
             )
         if (row < 0).any() or (row >= self.cardinalities).any():
             raise SpaceError(f"{self.name}: code {row.tolist()} has an entry outside its choices")
-        active = [self._active(row[None], column)[0] for column in range(len(row))]
-        pairs = zip(self.parameters, row, active, strict=True)
-        return {parameter.name: parameter.choices[i] for parameter, i, on in pairs if on}
+        return self.rules.choices(self.rules.states(row[None])[0])
 
     def architecture(self, code: Sequence[int] | Codes) -> Architecture:
-        """The architecture of a code, canonical or not."""
-        row = self.canonical(np.asarray(code, dtype=np.int64)[None])[0]
-        choices = self.decode(row)
-        return Architecture(self.key(choices), tuple(row.tolist()), choices)
+        """The architecture of a code, canonical or not.
+
+        Raises:
+            SpaceError: no code of this space, or one that a constraint forbids.
+        """
+        choices = self.decode(code)
+        states = self.rules.states(np.asarray(code, dtype=np.int64)[None])
+        for constraint in self.rules.constraints:
+            if not self.rules.hold(states, [constraint])[0]:
+                raise SpaceError(f"{self.name}: {choices} violates {constraint.text!r}")
+        return Architecture(self.key(choices), tuple(self.rules.codes(states)[0].tolist()), choices)
 
     def key(self, choices: Mapping[str, Choice]) -> str:
-        """Hash of what is built; the same in every process, version and study."""
-        return _digest({**self.fixed, **choices, "": self.builder_name})[:12]
+        """Hash of what is built; the same in every process, version and study.
+
+        Defaults do not count: a parameter that is added with one leaves the keys as they were.
+        """
+        defaults = {p.name: p.default for p in self.parameters if p.default is not None}
+        stated = {n: x for n, x in choices.items() if n not in defaults or x != defaults[n]}
+        return _digest({**self.fixed, **stated, "": self.builder_name})[:12]
 
     def design(self, architecture: Architecture) -> Design:
         """The networks of an architecture."""
@@ -188,50 +244,29 @@ class SearchSpace:
         """What the builder is given: the architecture's choices and the fixed ones."""
         return {**self.fixed, **architecture.choices}
 
-    @cached_property
-    def _branch_sizes(self) -> list[list[int]]:
-        """For each parameter and choice: architectures of the subtree that the choice opens."""
-        sizes = [[1] * len(parameter.choices) for parameter in self.parameters]
-        for column in reversed(range(len(self.parameters))):
-            condition = self.parameters[column].when
-            if condition is None:
-                continue
-            parent = self.names.index(condition[0])
-            for i, choice in enumerate(self.parameters[parent].choices):
-                if choice in condition[1]:
-                    sizes[parent][i] *= sum(sizes[column])
-        return sizes
+    def _when(self, column: int) -> str | None:
+        condition = self.rules.conditions.get(column)
+        return condition.text if condition else None
 
-    @cached_property
-    def _conditions(self) -> list[tuple[int, NDArray[np.bool_]] | None]:
-        """For each parameter: the column of its condition and which of its choices switch it on."""
-        conditions: list[tuple[int, NDArray[np.bool_]] | None] = []
-        for parameter in self.parameters:
-            if parameter.when is None:
-                conditions.append(None)
-                continue
-            parent = self.names.index(parameter.when[0])
-            opens = [choice in parameter.when[1] for choice in self.parameters[parent].choices]
-            conditions.append((parent, np.array(opens)))
-        return conditions
-
-    def _active(self, codes: Codes, column: int) -> NDArray[np.bool_]:
-        """Rows in which a parameter is active, given canonical columns before it. Shape (N,)."""
-        condition = self._conditions[column]
-        if condition is None:
-            return np.ones(len(codes), dtype=bool)
-        parent, opens = condition
-        active: NDArray[np.bool_] = opens[codes[:, parent]] & self._active(codes, parent)
-        return active
+    def _index(self, parameter: Parameter, choices: Mapping[str, Choice]) -> int:
+        value = choices.get(parameter.name, parameter.default)
+        if value is None:
+            raise SpaceError(f"{self.name}: {parameter.name} has no value")
+        for i, choice in enumerate(parameter.choices):
+            if choice == value and type(choice) is type(value):
+                return i
+        raise SpaceError(
+            f"{self.name}: {parameter.name} is one of {list(parameter.choices)}, not {value!r}"
+        )
 
 
-def _index(space: str, parameter: Parameter, value: Choice) -> int:
-    for i, choice in enumerate(parameter.choices):
-        if choice == value and type(choice) is type(value):
-            return i
-    raise SpaceError(
-        f"{space}: {parameter.name} is one of {list(parameter.choices)}, not {value!r}"
-    )
+def _nearness(states: int, parameter: Parameter) -> NDArray[np.float64]:
+    nearness = np.ones((states, states))
+    if parameter.ordered:
+        index = np.arange(len(parameter.choices))
+        steps = np.abs(index[:, None] - index)
+        nearness[: len(index), : len(index)] = 0.5 ** np.maximum(steps - 1, 0)
+    return nearness
 
 
 def _nearest(name: str, valid: Sequence[str]) -> str:

@@ -17,6 +17,8 @@ from pydantic import BaseModel, ValidationError
 from search_spaces.hints import did_you_mean
 
 M = TypeVar("M", bound=BaseModel)
+_LARGEST_BYTES = 10**6
+_MOST_VALUES = 10**5
 
 
 def read_yaml(file: Path, error: type[ValueError]) -> dict[str, Any]:
@@ -26,7 +28,7 @@ def read_yaml(file: Path, error: type[ValueError]) -> dict[str, Any]:
         error: unreadable, not YAML, or not a mapping.
     """
     try:
-        content = _StrictLoader(file.read_text(encoding="utf-8")).get_single_data()
+        content = _content(file)
     except OSError as problem:
         raise error(f"cannot read {file}: {problem.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
@@ -110,6 +112,42 @@ def _fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
         if isinstance(nested, type) and issubclass(nested, BaseModel):
             model = nested
     return list(model.model_fields)
+
+
+def _content(file: Path) -> Any:
+    if file.stat().st_size > _LARGEST_BYTES:
+        raise yaml.YAMLError(f"it is larger than {_LARGEST_BYTES:,} bytes")
+    loader = _StrictLoader(file.read_text(encoding="utf-8"))
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    _measure(node, {})
+    return loader.construct_document(node)
+
+
+def _measure(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Values that a node holds once its aliases are written out.
+
+    Raises:
+        yaml.YAMLError: too many for a file that a person wrote, or without end.
+    """
+    line = node.start_mark.line + 1
+    if id(node) not in sizes:
+        sizes[id(node)] = 0  # while its content is measured: only an alias to itself sees this
+        sizes[id(node)] = 1 + sum(_measure(child, sizes) for child in _children(node))
+    if sizes[id(node)] == 0:
+        raise yaml.YAMLError(f"line {line}: holds itself through an alias")
+    if sizes[id(node)] > _MOST_VALUES:
+        raise yaml.YAMLError(
+            f"line {line}: its aliases stand for more than {_MOST_VALUES:,} values"
+        )
+    return sizes[id(node)]
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [child for pair in node.value for child in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 class _StrictLoader(yaml.SafeLoader):

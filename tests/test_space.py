@@ -28,8 +28,8 @@ def spaces(draw: Any) -> SearchSpace:
         if parameters and draw(st.booleans()):
             parent = draw(st.sampled_from(parameters))
             opens = draw(st.sets(st.sampled_from(parent.choices), min_size=1))
-            when = (parent.name, tuple(sorted(opens)))
-        parameters.append(Parameter(f"p{i}", choices, when))
+            when = f"{parent.name} in {sorted(opens)}"
+        parameters.append(Parameter(f"p{i}", choices, when=when))
     return SearchSpace("random", tuple(parameters), lambda _: None, "none:none", {}, {})  # type: ignore[arg-type,return-value]
 
 
@@ -68,8 +68,8 @@ def test_codes_that_build_the_same_network_have_one_key(space: SearchSpace, seed
 def test_sampling_is_uniform_over_architectures() -> None:
     parameters = (
         Parameter("depth", (0, 1, 2)),
-        Parameter("width", (8, 16, 32), ("depth", (1, 2))),
-        Parameter("kernel", (3, 5), ("width", (32,))),
+        Parameter("width", (8, 16, 32), when="depth in [1, 2]"),
+        Parameter("kernel", (3, 5), when="width == 32"),
     )
     space = SearchSpace("nested", parameters, lambda _: None, "none:none", {}, {})  # type: ignore[arg-type,return-value]
     assert space.size == 1 + 2 * (2 + 2)

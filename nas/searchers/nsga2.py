@@ -20,6 +20,7 @@ from pymoo.core.problem import Problem
 from pymoo.core.termination import NoTermination
 
 from evaluators.protocol import Direction
+from search_spaces import operators
 from search_spaces.space import Architecture, Codes, SearchSpace
 
 Code = tuple[int, ...]
@@ -85,6 +86,11 @@ class Nsga2Searcher:
         self._asked.add(code)
         return self._space.architecture(code)
 
+    def adopt(self, architecture: Architecture) -> None:
+        """Counts an architecture as asked for: it was, before the space grew."""
+        self._asked.add(architecture.code)
+        self._queue = [code for code in self._queue if code != architecture.code]
+
     def tell(self, architecture: Architecture, values: Sequence[float]) -> None:
         """Takes in a result; failed evaluations are not told.
 
@@ -123,8 +129,8 @@ class Nsga2Searcher:
             pop_size=population,
             n_offsprings=1,
             sampling=np.array(self._queue or [(0,) * len(self._space.parameters)]),
-            crossover=_Uniform(self._space),
-            mutation=_Reset(self._space),
+            crossover=_Crossover(self._space),
+            mutation=_Mutation(self._space),
             eliminate_duplicates=_Gate(self),
             seed=seed,
         )
@@ -171,37 +177,19 @@ class Nsga2Searcher:
         """What neither breeding nor drawing found: the rest of a small space, or neighbours."""
         if self._space.size <= _ENUMERABLE:
             if self._enumerated is None:
-                everything = enumerate_codes(self._space)
-                self._enumerated = [_code(row) for row in self._rng.permutation(everything)]
+                everything = self._rng.permutation(self._space.enumerate())
+                self._enumerated = [_code(row) for row in everything]
             candidates = self._enumerated
         else:
-            candidates = [_code(row) for row in _neighbours(self._space, sorted(self._asked))]
+            asked = np.array(sorted(self._asked), dtype=np.int64).reshape(
+                -1, len(self._space.names)
+            )
+            candidates = [_code(row) for row in operators.neighbours(self._space, asked)]
         while candidates:
             code = candidates.pop()
             if self.fresh(np.array([code])):
                 return code
         return None
-
-
-def enumerate_codes(space: SearchSpace) -> Codes:
-    """Every architecture once, shape (space.size, P)."""
-    codes = np.zeros((1, len(space.parameters)), dtype=np.int64)
-    for column, count in enumerate(space.cardinalities):
-        codes = np.repeat(codes, count, axis=0)
-        codes[:, column] = np.tile(np.arange(count), len(codes) // count)
-        codes = np.unique(space.canonical(codes), axis=0)
-    return codes
-
-
-def _neighbours(space: SearchSpace, codes: Sequence[Code]) -> Codes:
-    """Canonical codes that differ from one of `codes` in one decision."""
-    changed = []
-    for column, count in enumerate(space.cardinalities):
-        for choice in range(count):
-            rows = np.array(codes, dtype=np.int64).reshape(-1, len(space.parameters))
-            rows[:, column] = choice
-            changed.append(rows)
-    return np.asarray(np.unique(space.canonical(np.concatenate(changed)), axis=0))
 
 
 def _code(row: NDArray[np.int64]) -> Code:
@@ -223,8 +211,8 @@ class _Gate(DuplicateElimination):  # type: ignore[misc]
         return pop[self.searcher.fresh(pop.get("X").astype(np.int64), among)]
 
 
-class _Uniform(Crossover):  # type: ignore[misc]
-    """Every parameter from one of the two parents."""
+class _Crossover(Crossover):  # type: ignore[misc]
+    """Every decision from one of the two parents."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(n_parents=2, n_offsprings=1, prob=0.9)
@@ -232,22 +220,17 @@ class _Uniform(Crossover):  # type: ignore[misc]
 
     def _do(self, _: Any, parents: Any, *__: Any, random_state: Any, **___: Any) -> Any:
         """Parents, shape (2, N, P) -> children, shape (1, N, P)."""
-        first = random_state.random(parents.shape[1:]) < 0.5
-        children = np.where(first, parents[0], parents[1]).astype(np.int64)
-        return self.space.canonical(children)[None]
+        first, second = parents.astype(np.int64)
+        return operators.crossover(self.space, first, second, random_state)[None]
 
 
-class _Reset(Mutation):  # type: ignore[misc]
-    """Each parameter to another choice with probability 1 / P, at least one that matters."""
+class _Mutation(Mutation):  # type: ignore[misc]
+    """At least one decision to another choice, near ones first."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(prob=1.0)
         self.space = space
 
     def _do(self, _: Any, codes: Any, *__: Any, random_state: Any, **___: Any) -> Any:
-        """Shape (N, P) in and out; canonical."""
-        codes, counts = codes.astype(np.int64), self.space.cardinalities
-        hit = random_state.random(codes.shape) < 1 / codes.shape[1]
-        hit[np.arange(len(codes)), random_state.integers(codes.shape[1], size=len(codes))] = True
-        step = random_state.integers(1, np.maximum(counts, 2), size=codes.shape)
-        return self.space.canonical(np.where(hit & (counts > 1), (codes + step) % counts, codes))
+        """Shape (N, P) in and out."""
+        return operators.mutate(self.space, codes.astype(np.int64), random_state)
