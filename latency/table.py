@@ -185,10 +185,10 @@ def _contradiction(table: LatencyTable) -> str | None:
     for number, row in enumerate(table.rows):
         median_ms = statistics.median(row.samples_ms)
         if not math.isclose(row.median_ms, median_ms, rel_tol=_ROUNDING):
-            return f"rows.{number}.median_ms: is {row.median_ms}, the samples give {median_ms:.6g}"
+            return f"rows[{number}].median_ms: is {row.median_ms}, the samples give {median_ms:.6g}"
         earlier = first.setdefault(_key(row.precision, row.ops), number)
         if earlier != number:
-            return f"rows.{number} ({row.block}): the same operations as rows.{earlier}"
+            return f"rows[{number}] ({row.block}): the same operations as rows[{earlier}]"
     return None
 
 

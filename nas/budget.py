@@ -158,8 +158,7 @@ class Gate:
         return [price.estimates[device].held_ms(name) for device, name, _ in self.flat_limits]
 
     def _design(self, code: Code) -> Design:
-        choices = self.space.decode(code)
-        return self.space.builder({**self.space.fixed, **choices})
+        return self.space.build(self.space.decode(code))
 
     def _price(self, design: Design) -> Price:
         estimates = {device: oracle.estimate(design) for device, oracle in self.oracles.items()}

@@ -92,6 +92,8 @@ def space(
     as_json: bool,
 ) -> None:
     """Shows a search space: a YAML file or a shipped name."""
+    from rich.console import Console
+
     from nas import space_table
     from nas.space_document import space_document
     from search_spaces.load import load_space
@@ -99,7 +101,8 @@ def space(
     if device is None and (encode_ms or decode_ms):
         raise click.UsageError("--encode-ms and --decode-ms need a --device")
     loaded = load_space(Path(space_name))
-    document = space_document(loaded)
+    with Console(stderr=True).status("taking it apart"):
+        document = space_document(loaded)
     if device is not None:
         limits = {"encode_ms": encode_ms, "decode_ms": decode_ms}
         document["latency"] = _latency(loaded, device, limits)
@@ -128,10 +131,11 @@ def _latency(space: SearchSpace, device: str, stated: Mapping[str, float | None]
     limits = {name: limit for name, limit in known.items() if name in stages}
     gate = Gate(space, {table.device: LatencyOracle(table)}, {table.device: limits})
     unlowered = gate.unlowered(np.random.default_rng(0))
-    codes = track(list(unlowered.values()), "lowering", console=Console(stderr=True))
-    for code in codes:
+    console = Console(stderr=True)
+    for code in track(list(unlowered.values()), "lowering", console=console, transient=True):
         gate.price(space.architecture(code))
-    return latency_document(gate)
+    with console.status("pricing"):
+        return latency_document(gate)
 
 
 @click.command()

@@ -42,6 +42,7 @@ def search(
     """Runs a study or goes on with it; ends with its front."""
     from nas import cli_setup
     from nas.display import SearchDisplay
+    from nas.growth import grow
     from nas.store import TrialStore
 
     experiment = cli_setup.experiment(
@@ -50,7 +51,7 @@ def search(
     gate = cli_setup.gate(experiment)
     store = TrialStore.create(storage, experiment.study, cli_setup.record(experiment))
     with _owned(store), SearchDisplay(experiment.trials, experiment.hours) as display:
-        if added := store.grow(experiment.space):
+        if added := grow(store, experiment.space):
             display.say(f"{experiment.study}: its space has grown by {added}")
         if _finished(store, experiment.trials):
             display.say(f"{experiment.study} already has its {experiment.trials} trials")
@@ -85,7 +86,7 @@ def _owned(store: TrialStore) -> Iterator[None]:
     try:
         yield
     finally:
-        store.release()
+        store.lease.release()
 
 
 def _finished(store: TrialStore, trials: int | None) -> bool:
@@ -132,7 +133,7 @@ def _prepare(
             display.prepare(done.lowered, done.blocks, done.prepared)
             for warning in done.warnings:
                 display.say(warning)
-            store.renew()
+            store.lease.renew()
             if done.lowered == done.blocks and not checked:
                 gate.require_feasible(rng)
                 checked = True

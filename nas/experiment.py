@@ -41,7 +41,7 @@ class _Searcher(_Strict):
 
 class _ExperimentFile(_Strict):
     study: _Name
-    space: StrictStr
+    space: StrictStr | dict[str, Any]
     budget: Annotated[
         dict[str, Annotated[dict[str, _Milliseconds], Field(min_length=1)]], Field(min_length=1)
     ] = DEFAULT_BUDGET
@@ -68,7 +68,7 @@ class Experiment:
         file: where it was read from.
         study: name of the record that it fills.
         space: what is searched.
-        space_file: absolute path of the space, for the workers.
+        space_file: absolute path of the space, or of the experiment that holds it; for the workers.
         limits: device -> metric -> hard limit in ms; the first device's figures are the flat ones.
         tables: device -> latency table.
         objectives: one to three metrics, each with the direction that is better.
@@ -135,7 +135,8 @@ def require_name(name: str, where: str) -> None:
 
 
 def _experiment(document: _ExperimentFile, file: Path, folder: Path) -> Experiment:
-    space_file = find_space(document.space, folder).resolve()
+    inline = isinstance(document.space, dict)
+    space_file = file.resolve() if inline else find_space(str(document.space), folder).resolve()
     space = load_space(space_file)
     stages = tuple(space.design(space.reference).stages)
     tables = {name: load_table(_beside(name, folder)) for name in document.budget}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
 from optuna.distributions import (
@@ -13,9 +14,43 @@ from optuna.distributions import (
 )
 
 from nas.records import StudyRecord, Trial
-from nas.storage import StudyError
+from nas.storage import StudyError, one_line_errors
+from search_spaces.blocks import Design
 from search_spaces.migration import growth
 from search_spaces.space import SearchSpace, SpaceError
+
+if TYPE_CHECKING:
+    from nas.store import TrialStore
+
+
+def grow(store: TrialStore, space: SearchSpace) -> str | None:
+    """Takes in what was added to a study's space since it was recorded.
+
+    Every recorded trial is kept under its choices. Does nothing when the space is the same.
+
+    Args:
+        store: acquired.
+        space: as it is now.
+
+    Returns:
+        What was added, in words; None when nothing was.
+
+    Raises:
+        StudyError: anything else has changed, or a trial would be built differently today.
+    """
+    added = require_description(store.name, store.record(), space.description())
+    if added is None:
+        return None
+    trials = store.trials()
+    require_trials(store.name, trials, space)
+    rewrite_choices(store.url, store.study_id, space)
+    grown = {
+        "added": added,
+        "ask": len({trial.ask for trial in trials}),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    store.set_grown(grown, space.description())
+    return added
 
 
 def require_description(
@@ -50,18 +85,21 @@ def require_trials(study: str, trials: Sequence[Trial], space: SearchSpace) -> N
             architecture = space.architecture(space.encode(trial.choices))
         except SpaceError as problem:
             raise StudyError(f"study {study!r}, trial {trial.number}: {problem}") from None
-        stages = space.design(architecture).stages
-        now = {n: [s.block.signature for s in stage.network.steps] for n, stage in stages.items()}
-        for device, recorded in trial.blocks.items():
-            then = {
-                stage: [signature for _, signature, _ in rows] for stage, rows in recorded.items()
-            }
-            if architecture.key != trial.key or then != now:
-                raise StudyError(
-                    f"study {study!r}, trial {trial.number} would be built differently today"
-                    f" ({device}): a default must be what recorded architectures have; choose"
-                    " another name with --study"
-                )
+        now = _signatures(space.design(architecture))
+        if architecture.key != trial.key or any(now != _recorded(b) for b in trial.blocks.values()):
+            raise StudyError(
+                f"study {study!r}, trial {trial.number} would be built differently today: a default"
+                " must be what recorded architectures have; choose another name with --study"
+            )
+
+
+def _signatures(design: Design) -> dict[str, list[str]]:
+    stages = design.stages.items()
+    return {name: [block.signature for block in s.network.blocks] for name, s in stages}
+
+
+def _recorded(blocks: Mapping[str, Sequence[Sequence[Any]]]) -> dict[str, list[str]]:
+    return {stage: [signature for _, signature, _ in rows] for stage, rows in blocks.items()}
 
 
 def rewrite_choices(url: str, study_id: int, space: SearchSpace) -> None:
@@ -70,7 +108,11 @@ def rewrite_choices(url: str, study_id: int, space: SearchSpace) -> None:
     Optuna holds a choice as its index and refuses a study in which a parameter has had others. Its
     tables are rewritten here; doing so twice changes nothing.
     """
-    engine = sqlalchemy.create_engine(url)
+    with one_line_errors(url):
+        _rewrite(sqlalchemy.create_engine(url), study_id, space)
+
+
+def _rewrite(engine: sqlalchemy.Engine, study_id: int, space: SearchSpace) -> None:
     tables = sqlalchemy.MetaData()
     tables.reflect(engine, only=["trials", "trial_params"])
     params, trials = tables.tables["trial_params"], tables.tables["trials"]

@@ -119,7 +119,7 @@ def run_search(
                 return
             for number, outcome in workers.wait():
                 _record(searcher, store, objectives, progress, number, outcome)
-            store.renew()
+            store.lease.renew()
             yield progress
     finally:
         workers.cancel()

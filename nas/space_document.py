@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas.budget import SAMPLES, Gate, decoder_stage
 from search_spaces.parts import Measure, PartsError, Piece, Place, find_parts, pieces
@@ -46,33 +48,40 @@ def latency_document(gate: Gate) -> dict[str, Any]:
     """How a space lies to a budget, from uniformly drawn architectures.
 
     Returns:
-        By device `share_inside` of its own limits, `sampled`, `provenance`, `held_against`, and by
-        metric its `limit_ms`, `range_ms`, the reference's `reference_ms` and a histogram:
-        `edges_ms` (one more than) `counts`.
+        By device `share_inside` of its own limits with its standard error `share_error`, `sampled`,
+        `provenance`, `held_against`, and `metrics`: by metric its `limit_ms`, `range_ms`, the
+        reference's `reference_ms` and a histogram, `counts` between `edges_ms`.
     """
     codes = gate.space.sample(np.random.default_rng(0), SAMPLES)
     held = gate.held_ms(codes)
     reference = gate.price(gate.space.reference).estimates
     devices: dict[str, Any] = {}
     for device, limits in gate.limits.items():
-        columns = [i for i, (name, *_) in enumerate(gate.flat_limits) if name == device]
-        inside = (held[:, columns] <= list(limits.values())).all(axis=1)
+        own = held[:, [name == device for name, *_ in gate.flat_limits]]
+        share = float((own <= list(limits.values())).all(axis=1).mean())
         devices[device] = {
-            "share_inside": float(inside.mean()),
+            "share_inside": share,
+            "share_error": math.sqrt(share * (1 - share) / len(codes)),
             "sampled": len(codes),
             "provenance": reference[device].provenance,
             "held_against": reference[device].held_against,
+            "metrics": {
+                name: _metric(own[:, i], limit, reference[device].held_ms(name))
+                for i, (name, limit) in enumerate(limits.items())
+            },
         }
-        for column, (name, limit) in zip(columns, limits.items(), strict=True):
-            counts, edges = np.histogram(held[:, column], _BINS)
-            devices[device][name] = {
-                "limit_ms": limit,
-                "range_ms": [float(held[:, column].min()), float(held[:, column].max())],
-                "reference_ms": reference[device].held_ms(name),
-                "edges_ms": edges.tolist(),
-                "counts": counts.tolist(),
-            }
     return devices
+
+
+def _metric(held_ms: NDArray[np.float64], limit_ms: float, reference_ms: float) -> dict[str, Any]:
+    counts, edges = np.histogram(held_ms, _BINS)
+    return {
+        "limit_ms": limit_ms,
+        "range_ms": [float(held_ms.min()), float(held_ms.max())],
+        "reference_ms": reference_ms,
+        "edges_ms": edges.tolist(),
+        "counts": counts.tolist(),
+    }
 
 
 def _figures(space: SearchSpace) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich.bar import Bar
@@ -33,7 +34,7 @@ def space(document: Mapping[str, Any]) -> RenderableType:
     table = columns(["parameter", "choices", "when"])
     for parameter in document["parameters"]:
         joint = " < " if parameter["ordered"] else ", "
-        choices = joint.join(str(choice) for choice in parameter["choices"])
+        choices = joint.join(_shown(choice) for choice in parameter["choices"])
         table.add_row(parameter["name"], choices, parameter["when"] or "")
     parts: list[RenderableType] = [
         pairs(document["name"], {name: text for name, text in shown.items() if text}),
@@ -47,26 +48,30 @@ def space(document: Mapping[str, Any]) -> RenderableType:
 
 def _latencies(device: str, document: Mapping[str, Any]) -> list[RenderableType]:
     """The share inside the budget, and a histogram by metric with the limit marked."""
-    head = Text(f"{document['share_inside']:.1%} inside the budget", style="bold")
+    share, error = document["share_inside"], document["share_error"]
+    head = Text(f"{share:.1%} (± {error:.1%}) inside the budget", style="bold")
     provenance = {device: {"kind": document["provenance"], **document}}
     about = f" of {document['sampled']:,} sampled. {held_against(provenance)}."
     parts: list[RenderableType] = [head.append(about, style="not bold")]
-    for name, found in document.items():
-        if not isinstance(found, Mapping):
-            continue
-        low, high = found["range_ms"]
-        title = f"{name} {low:.1f} to {high:.1f}, limit {found['limit_ms']:g},"
-        table = columns(
-            ["ms", "architectures", ""], f"{title} reference {found['reference_ms']:.1f}"
-        )
-        edges = zip(found["edges_ms"], found["edges_ms"][1:], found["counts"], strict=False)
-        for start, end, count in edges if high > low else ():
-            style = "green" if end <= found["limit_ms"] else "red"
-            style = "yellow" if start <= found["limit_ms"] < end else style
-            bar = Bar(max(found["counts"]), 0, count, width=40, color=style)
-            table.add_row(f"{start:.0f} to {end:.0f}", f"{count:,}", bar)
-        parts.append(table)
+    for name, found in document["metrics"].items():
+        low, high = (f"{ms:.1f}" for ms in found["range_ms"])
+        span = low if low == high else f"{low} to {high}"
+        reference = f"reference {found['reference_ms']:.1f}"
+        parts.append(Text(f"{name} {span}, limit {found['limit_ms']:g}, {reference}"))
+        if low != high:
+            parts.append(_histogram(found))
     return parts
+
+
+def _histogram(found: Mapping[str, Any]) -> RenderableType:
+    table = columns(["ms", "architectures", ""])
+    edges, limit = found["edges_ms"], found["limit_ms"]
+    for (start, end), count in zip(pairwise(edges), found["counts"], strict=True):
+        here = start <= limit < end
+        style = "yellow" if here else "green" if end <= limit else "red"
+        bar = Bar(max(found["counts"]), 0, count, width=40, color=style)
+        table.add_row(f"{start:.0f} to {end:.0f}{' limit' if here else ''}", f"{count:,}", bar)
+    return table
 
 
 def _range(limits: Sequence[float]) -> str:
@@ -75,4 +80,18 @@ def _range(limits: Sequence[float]) -> str:
 
 
 def _choices(choices: Mapping[str, Any], without: Mapping[str, Any] = {}) -> str:
-    return ", ".join(f"{name} {x}" for name, x in choices.items() if name not in without)
+    """One line a stage."""
+    stages: dict[str, list[str]] = {}
+    for name, choice in choices.items():
+        if name not in without:
+            stage, _, decision = name.rpartition(".")
+            stages.setdefault(stage, []).append(f"{decision} {_shown(choice)}")
+    lines = [
+        f"{stage}: {', '.join(of)}" if stage else ", ".join(of) for stage, of in stages.items()
+    ]
+    return "\n".join(lines)
+
+
+def _shown(choice: Any) -> str:
+    """As it stands in the file."""
+    return str(choice).lower() if isinstance(choice, bool) else str(choice)

@@ -7,13 +7,8 @@ the claims that were left (FAILED, `abandoned`), so that they are asked for agai
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import UTC, datetime
 from typing import Any
 
 from optuna.distributions import CategoricalDistribution
@@ -22,14 +17,11 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.growth import require_description, require_trials, rewrite_choices
-from nas.processes import runs
+from nas.growth import require_description
+from nas.lease import Lease
 from nas.records import Claim, State, StudyRecord, Trial
 from nas.storage import StudyError, create_storage, one_line_errors, open_storage, shown
 from search_spaces.space import SearchSpace
-
-LEASE_SECONDS = 120.0
-_LEASE = "nas:lease:"
 
 
 class TrialStore:
@@ -37,11 +29,10 @@ class TrialStore:
 
     def __init__(self, storage: BaseStorage, url: str, name: str, study_id: int) -> None:
         self.name = name
+        self.url = url
         self._storage = storage
-        self._url = url
         self.study_id = study_id
-        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self._renewed = 0.0
+        self.lease = Lease(storage, url, name, study_id)
 
     @classmethod
     def open(cls, url: str, name: str) -> TrialStore:
@@ -76,7 +67,7 @@ class TrialStore:
                     _require_same(name, recorded.identity, record.identity)
                     require_description(name, recorded, record.description)
                     return store
-                store._require_no_other()
+                store.lease.require_no_other()
                 storage.delete_study(store.study_id)
             store = cls(storage, url, name, storage.create_new_study(ways, name))
             for field in fields(StudyRecord):
@@ -89,22 +80,22 @@ class TrialStore:
         Raises:
             StudyError: it was not written by this program.
         """
-        with one_line_errors(self._url):
+        with one_line_errors(self.url):
             attributes = self._storage.get_study_user_attrs(self.study_id)
         if "identity" not in attributes:
-            raise StudyError(f"study {self.name!r} in {shown(self._url)} was not recorded by nas")
+            raise StudyError(f"study {self.name!r} in {shown(self.url)} was not recorded by nas")
         names = [field.name for field in fields(StudyRecord) if field.name in attributes]
         return StudyRecord(**{name: attributes[name] for name in names})
 
     def trials(self) -> list[Trial]:
         """Every trial, abandoned ones included, in the order of their claims."""
-        with one_line_errors(self._url):
+        with one_line_errors(self.url):
             frozen = self._storage.get_all_trials(self.study_id, deepcopy=False)
         return [_trial(trial) for trial in frozen if "ask" in trial.user_attrs]
 
     def proposals(self) -> tuple[int, int]:
         """How many architectures the searcher proposed, and how many of them were over budget."""
-        with one_line_errors(self._url):
+        with one_line_errors(self.url):
             attributes = self._storage.get_study_user_attrs(self.study_id)
         proposed, over_budget = attributes.get("proposals", (0, 0))
         return proposed, over_budget
@@ -115,66 +106,27 @@ class TrialStore:
         Raises:
             StudyError: another process is searching it, or the storage cannot be written.
         """
-        self._require_no_other()
-        self.renew(force=True)
-        try:
-            self._require_no_other()
-        except StudyError:
-            self.release()
-            raise
+        self.lease.acquire()
         for trial in self.trials():
             if trial.state == "running":
                 self.fail(trial.number, "abandoned: its search was stopped", abandoned=True)
 
-    def renew(self, force: bool = False) -> None:
-        """Extends the lease when a quarter of it has passed."""
-        now = time.time()
-        if force or now - self._renewed > LEASE_SECONDS / 4:
-            self._set_lease(now + LEASE_SECONDS)
-            self._renewed = now
-
-    def release(self) -> None:
-        """Gives the study up at once."""
-        self._set_lease(0.0)
-
     def count(self, proposed: int, over_budget: int) -> None:
         """Records how many architectures the searcher proposed since the space last grew."""
-        with one_line_errors(self._url):
+        with one_line_errors(self.url):
             grown = self._storage.get_study_user_attrs(self.study_id).get("grown") or [{}]
             before = grown[-1].get("proposals", (0, 0))
             total = [before[0] + proposed, before[1] + over_budget]
             self._storage.set_study_user_attr(self.study_id, "proposals", total)
 
-    def grow(self, space: SearchSpace) -> str | None:
-        """Takes in what was added to the space since the study was recorded.
-
-        Every recorded trial is kept under its choices. Does nothing when the space is the same.
-
-        Returns:
-            What was added, in words; None when nothing was.
-
-        Raises:
-            StudyError: anything else has changed, or a trial would be built differently today.
-        """
-        record, trials = self.record(), self.trials()
-        added = require_description(self.name, record, space.description())
-        if added is None:
-            return None
-        require_trials(self.name, trials, space)
-        with one_line_errors(self._url):
-            rewrite_choices(self._url, self.study_id, space)
-            self._storage = open_storage(self._url)  # the one before remembers what it has read
-            grown = {
-                "added": added,
-                "ask": len({trial.ask for trial in trials}),
-                "proposals": self.proposals(),
-                "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            }
-            history = [*record.grown, grown]
+    def set_grown(self, grown: Mapping[str, Any], description: Mapping[str, Any]) -> None:
+        """Records that the space has grown; what was read from the storage before is read anew."""
+        history = [*self.record().grown, {**grown, "proposals": self.proposals()}]
+        with one_line_errors(self.url):
+            # In this order: stopped in between, the space grows once more, by the same.
             self._storage.set_study_user_attr(self.study_id, "grown", history)
-            description = space.description()
             self._storage.set_study_user_attr(self.study_id, "description", description)
-        return added
+        self._storage = open_storage(self.url)
 
     def claim(self, space: SearchSpace, claim: Claim) -> int:
         """Records an ask as RUNNING; returns the trial's number."""
@@ -184,10 +136,10 @@ class TrialStore:
             state=TrialState.RUNNING,
             params=dict(choices),
             distributions={name: options[name] for name in choices},
-            user_attrs=_claim_attributes(claim, self._owner),
+            user_attrs=_claim_attributes(claim, self.lease.owner),
             system_attrs={"constraints": list(claim.overshoot)},
         )
-        with one_line_errors(self._url):
+        with one_line_errors(self.url):
             trial_id = self._storage.create_new_trial(self.study_id, template)
             return self._storage.get_trial_number_from_id(trial_id)
 
@@ -225,7 +177,7 @@ class TrialStore:
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
     ) -> None:
-        with one_line_errors(self._url):
+        with one_line_errors(self.url):
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
             try:
                 for name, value in attributes.items():
@@ -236,21 +188,6 @@ class TrialStore:
                     f"study {self.name!r}: trial {number} was finished by another process;"
                     " run one search a study at a time"
                 ) from None
-
-    def _set_lease(self, until: float) -> None:
-        with one_line_errors(self._url):
-            self._storage.set_study_system_attr(self.study_id, _LEASE + self._owner, until)
-
-    def _require_no_other(self) -> None:
-        with one_line_errors(self._url):
-            attributes = self._storage.get_study_system_attrs(self.study_id)
-        for key, until in attributes.items():
-            owner = key.removeprefix(_LEASE)
-            if key.startswith(_LEASE) and owner != self._owner and _lives(owner, until):
-                raise StudyError(
-                    f"study {self.name!r} is being searched by process {owner.split(':')[1]} on"
-                    f" {owner.split(':')[0]}; wait for it, stop it, or choose another --study"
-                )
 
 
 def studies(url: str) -> list[str]:
@@ -306,14 +243,6 @@ def _trial(frozen: FrozenTrial) -> Trial:
         if frozen.datetime_start
         else "",
     )
-
-
-def _lives(owner: str, until: float) -> bool:
-    """Whether a lease still holds: not run out, and its process not known to be gone."""
-    host, pid, _ = owner.rsplit(":", 2)
-    if until < time.time():
-        return False
-    return host != socket.gethostname() or runs(int(pid))
 
 
 def _require_same(name: str, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -13,7 +13,13 @@ from typing import Any
 from search_spaces.expression_grammar import shown
 from search_spaces.hints import did_you_mean
 from search_spaces.parameter import Choice, Parameter, SpaceError
-from search_spaces.schema import ParameterFile, SpaceFile, TemplateFile
+from search_spaces.schema import (
+    ParameterFile,
+    SpaceFile,
+    TemplateFile,
+    checked_choice,
+    checked_name,
+)
 from search_spaces.yaml_files import parse, read_yaml
 
 
@@ -58,14 +64,18 @@ def read_declared(file: Path, including: tuple[Path, ...] = ()) -> Declared:
     """Reads a file and what it includes.
 
     Args:
-        file: YAML.
+        file: YAML, of a space or of an experiment that holds one under `space`.
         including: the files that led to this one.
 
     Raises:
         SpaceError: unreadable, not the schema, a name that stands twice, files that include each
             other.
     """
-    document = parse(SpaceFile, read_yaml(file, SpaceError), str(file), SpaceError)
+    content = read_yaml(file, SpaceError)
+    inline = content.get("space")
+    if isinstance(inline, dict):  # an experiment that holds its space
+        content = inline
+    document = parse(SpaceFile, content, str(file), SpaceError)
     chain = (*including, file.resolve())
     declared = Declared()
     for name in document.include:
@@ -82,11 +92,12 @@ def flatten(values: Mapping[str, Any], where: str, prefix: str = "") -> dict[str
     """
     flat: dict[str, Choice] = {}
     for name, value in _leaves(values, prefix):
-        if not isinstance(value, (bool, int, float, str)):
-            raise SpaceError(f"{where}.{name}: a single value is expected, not {value!r}")
         if name in flat:
             raise SpaceError(f"{where}.{name}: stands twice")
-        flat[name] = value
+        try:
+            flat[checked_name(name)] = checked_choice(value)
+        except ValueError as problem:
+            raise SpaceError(f"{where}.{name[:100]}: {problem}") from None
     return flat
 
 
@@ -103,7 +114,7 @@ def _included(name: str, file: Path, chain: tuple[Path, ...]) -> Path:
 
     try:
         found = find_space(name, file.parent)
-    except SpaceError as problem:
+    except (SpaceError, OSError) as problem:  # OSError: too long a name
         raise SpaceError(f"{file}: include: {problem}") from None
     if found.resolve() in chain:
         names = " includes ".join(str(path) for path in (*chain, found.resolve()))
@@ -118,6 +129,10 @@ def _join(declared: Declared, included: Declared, where: str) -> None:
     for name in included.templates:
         if name in declared.templates:
             raise SpaceError(f"{where}: template {name!r} stands in two of the files")
+    for one, other in ((declared, included), (included, declared)):
+        for name, value in one.fixed.items():
+            if name in other.parameters or other.fixed.get(name, value) != value:
+                raise SpaceError(f"{where}: {name} stands in two of the files, under fixed in one")
     declared.name = included.name or declared.name
     declared.builder = included.builder or declared.builder
     for kind in ("fixed", "paired_encoder", "templates", "parameters", "where", "conditions"):
@@ -134,8 +149,13 @@ def _own(declared: Declared, document: SpaceFile, file: Path) -> None:
         declared.builder = document.builder, file.parent
     paired = flatten(document.paired_encoder, f"{file}: paired_encoder", "encoder.")
     declared.paired_encoder |= paired
-    for name, value in (flatten(document.fixed, f"{file}: fixed") | paired).items():
+    fixed = flatten(document.fixed, f"{file}: fixed")
+    for name in paired.keys() & fixed.keys():
+        raise SpaceError(f"{file}: paired_encoder: {name} is also under fixed")
+    for name, value in {**fixed, **paired}.items():
         _fix(declared, name, value)
+    for name in document.templates.keys() & declared.templates.keys():
+        raise SpaceError(f"{file}: templates.{name}: stands in an included file too")
     declared.templates |= document.templates
     for name, parameter in document.parameters.items():
         _add(declared, name, parameter, "", f"{file}: parameters.{name}")
@@ -178,6 +198,8 @@ def _write_out(
             _add(declared, f"{stage}.{key}", own, f"{stage}.", f"{where}.{key}")
         else:
             _require_new(declared, f"{stage}.{key}", f"{where}.{key}")
+            if f"{stage}.{key}" in declared.fixed:
+                raise SpaceError(f"{where}.{key}: is also under fixed")
             declared.fixed[f"{stage}.{key}"] = value
             declared.where[f"{stage}.{key}"] = f"{where}.{key}"
     for i, text in enumerate(template.constraints):
@@ -200,8 +222,8 @@ def _add(declared: Declared, name: str, file: ParameterFile, prefix: str, where:
         name, tuple(file.menu), file.ordered is not None, None, file.default
     )
     if file.when is not None:
-        text = file.when if isinstance(file.when, str) else _as_expression(file.when)
-        declared.conditions[name] = Written(_line(text), prefix, f"{where}.when")
+        text = _line(file.when) if isinstance(file.when, str) else _as_expression(file.when)
+        declared.conditions[name] = Written(text, prefix, f"{where}.when")
 
 
 def _require_new(declared: Declared, name: str, where: str) -> None:

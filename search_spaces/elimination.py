@@ -202,6 +202,8 @@ def _decision(column: int, given: tuple[int, ...], counts: NDArray[Any]) -> Deci
     rows = counts.reshape(-1, counts.shape[-1])
     totals = rows.sum(axis=1, keepdims=True)
     share = np.divide(rows, np.where(totals == 0, 1, totals)).astype(np.float64)
+    # A share too small for float64 is not none: share > 0 says what is possible.
+    share[(rows > 0) & (share == 0)] = np.finfo(np.float64).tiny
     return Decision(column, given, counts.shape[:-1], share)
 
 

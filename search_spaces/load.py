@@ -80,10 +80,13 @@ def _space(declared: Declared, file: Path) -> SearchSpace:
         replace(parameter, when=_condition(name, declared))
         for name, parameter in declared.parameters.items()
     )
+    builder = import_object(path, folder, f"{file}: builder", SpaceError)
+    if not callable(builder):
+        raise SpaceError(f"{file}: builder: {path} is no function")
     return SearchSpace(
         name=declared.name,
         parameters=parameters,
-        builder=import_object(path, folder, f"{file}: builder", SpaceError),
+        builder=builder,
         builder_name=path,
         fixed=declared.fixed,
         reference_choices=declared.reference or {},

@@ -81,10 +81,11 @@ def _differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> Ite
 
 def _parameter_differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     name = now["name"]
-    for choice in before["choices"]:
-        if choice not in now["choices"]:
-            yield f"{name} no longer has the choice {choice!r}"
-    if [choice for choice in now["choices"] if choice in before["choices"]] != before["choices"]:
+    choices, choices_now = _typed(before["choices"]), _typed(now["choices"])
+    for choice in choices:
+        if choice not in choices_now:
+            yield f"{name} no longer has the choice {choice[1]!r}"
+    if [choice for choice in choices_now if choice in choices] != choices:
         yield f"the choices of {name} stand in another order"
     if before["ordered"] != now["ordered"]:
         yield f"{name} is {'now' if now['ordered'] else 'no longer'} ordered"
@@ -98,9 +99,14 @@ def _map_differences(
     what: str, before: Mapping[str, Choice], now: Mapping[str, Choice]
 ) -> Iterator[str]:
     for name in {**before, **now}:
-        if before.get(name) != now.get(name):
+        if _typed([before.get(name)]) != _typed([now.get(name)]):
             was, is_ = (repr(m[name]) if name in m else "absent" for m in (before, now))
             yield f"{what} {name} was {was}, now {is_}"
+
+
+def _typed(values: Sequence[Choice | None]) -> list[tuple[type, Choice | None]]:
+    """Python holds 1, 1.0 and true for equal; keys and builders do not."""
+    return [(type(value), value) for value in values]
 
 
 def _by_name(description: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -31,10 +31,11 @@ def mutate(space: SearchSpace, codes: Codes, rng: np.random.Generator) -> Codes:
         rng: of every draw.
 
     Returns:
-        Canonical, valid codes, shape (N, P); a row that nothing can change comes back as it was.
+        Canonical, valid codes, shape (N, P). A row comes back as it was if it is the only
+        architecture, or if constraints over many parameters forbid what was drawn 20 times.
     """
     states = space.rules.states(codes)
-    open_ = (states < space.rules.inactive) & (space.cardinalities > 1)
+    open_ = _open(space, states)
     hit = rng.random(states.shape) < 1 / states.shape[1]
     chosen = np.where(open_, rng.random(states.shape), -1).argmax(axis=1)
     hit[np.arange(len(states)), chosen] = True
@@ -81,12 +82,13 @@ def neighbours(space: SearchSpace, codes: Codes) -> Codes:
     return found[[row.tobytes() not in given for row in found]]
 
 
-def changes(space: SearchSpace, states: Codes) -> tuple[Codes, Codes]:
+def changes(space: SearchSpace, states: Codes, far: bool = False) -> tuple[Codes, Codes]:
     """What `neighbours` finds, as states.
 
     Args:
         space: of the states.
         states: valid, shape (N, P).
+        far: ordered parameters take every choice too, not one step alone.
 
     Returns:
         Valid states, shape (M, P), and the column that was changed in each, shape (M,).
@@ -95,7 +97,7 @@ def changes(space: SearchSpace, states: Codes) -> tuple[Codes, Codes]:
     for column, parameter in enumerate(space.parameters):
         for state in range(len(parameter.choices)):
             step = np.abs(states[:, column] - state)
-            near = (step == 1) if parameter.ordered else (step > 0)
+            near = (step == 1) if parameter.ordered and not far else (step > 0)
             wish = states[near & (states[:, column] < space.rules.inactive[column])]
             wish[:, column] = state
             wishes.append(wish)
@@ -105,6 +107,14 @@ def changes(space: SearchSpace, states: Codes) -> tuple[Codes, Codes]:
     rows = np.arange(len(wish))
     came = (reached[rows, column_of] == wish[rows, column_of]) & space.holds_loose(reached)
     return reached[came], column_of[came]
+
+
+def _open(space: SearchSpace, states: Codes) -> Mask:
+    """Decisions that have another way out, given those before them. Shape (N, P) in and out."""
+    ways = np.ones(states.shape, dtype=np.int64)
+    for decision in space.elimination.decisions:
+        ways[:, decision.column] = (decision.share[decision.rows(states)] > 0).sum(axis=1)
+    return ways > 1
 
 
 def _followed(

@@ -147,8 +147,8 @@ def find_parts(space: SearchSpace) -> Parts:
     fresh = space.sample(rng, _COMPARED)
     needs: dict[Place, set[int]] = {}
     known: dict[tuple[int, ...], Part] = {}
-    for _ in range(_ROUNDS):
-        _learn(space, bases, needs)
+    for i in range(_ROUNDS):
+        _learn(space, bases, needs, far=i > 0)
         parts = _tabulate(space, needs, known)
         wrong = _unforeseen(parts, fresh)
         if wrong is None:
@@ -157,12 +157,17 @@ def find_parts(space: SearchSpace) -> Parts:
     raise PartsError(f"{space.name}: what its builder builds cannot be told apart by parameters")
 
 
-def _learn(space: SearchSpace, codes: Codes, needs: dict[Place, set[int]]) -> None:
-    """Adds to every place the parameters that change it in one of the architectures."""
+def _learn(space: SearchSpace, codes: Codes, needs: dict[Place, set[int]], far: bool) -> None:
+    """Adds to every place the parameters that change it in one of the architectures.
+
+    Constraints may leave gaps between ordered choices, which only going `far` overcomes.
+    """
     forced: list[tuple[Place, set[int]]] = []
     for states in space.rules.states(codes):
         before = _pieces(space, states)
-        reached, columns = operators.changes(space, states[None])
+        for place in before:
+            needs.setdefault(place, set())
+        reached, columns = operators.changes(space, states[None], far)
         for other, column in zip(reached, columns.tolist(), strict=True):
             after = _pieces(space, other)
             changed = _changed(space, states, other, column)
@@ -207,14 +212,15 @@ def _part(space: SearchSpace, columns: tuple[int, ...], places: set[Place]) -> P
     shape = tuple(int(n) for n in space.rules.states_of[list(columns)])
     part = Part(columns, shape, {})
     pieces: dict[int, Pieces] = {}
+    too_many = f"{space.name}: {min(places)[2]} hangs on {len(columns)} parameters at once"
+    if prod(shape) > LARGEST_TABLE:  # before they are enumerated, which would fill the memory
+        raise PartsError(too_many)
     try:
         states = eliminate(space.rules, first=columns).enumerate(len(columns))
     except RuleError as problem:
         raise PartsError(f"{space.name}: {min(places)[2]}: {problem}") from None
-    if prod(shape) > LARGEST_TABLE or len(states) > _MOST_ROWS:
-        raise PartsError(
-            f"{space.name}: {min(places)[2]} hangs on {len(columns)} parameters at once"
-        )
+    if len(states) > _MOST_ROWS:
+        raise PartsError(too_many)
     for row, one in zip(part.rows(states).tolist(), states, strict=True):
         built = _pieces(space, one)
         pieces[row] = {place: built[place] for place in places if place in built}
@@ -234,11 +240,7 @@ def _unforeseen(parts: Parts, codes: Codes) -> int | None:
 
 
 def _pieces(space: SearchSpace, states: Codes) -> Pieces:
-    choices = space.rules.choices(states)
-    try:
-        return pieces(space.builder({**space.fixed, **choices}))
-    except ValueError as problem:
-        raise PartsError(f"{space.name}: {choices} cannot be built: {problem}") from None
+    return pieces(space.build(space.rules.choices(states)))
 
 
 def pieces(design: Design) -> Pieces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import re
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -10,36 +10,83 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
+    PlainValidator,
     StrictStr,
+    Tag,
     model_validator,
 )
 
 from search_spaces.parameter import Choice
 
-_NAME = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*$"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 _RESERVED = ("and", "or", "not", "in", "implies", "true", "false", "template")
+_LARGEST = 2**53
 
 
-def _finite(value: Choice) -> Choice:
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("must be finite")
+def checked_choice(value: Any) -> Choice:
+    """A value that a parameter may take and an expression can speak of.
+
+    Raises:
+        ValueError: neither number, text nor truth; a number that float64 does not hold; text that
+            an expression cannot quote.
+    """
+    if not isinstance(value, (bool, int, float, str)):
+        raise ValueError("must be a number, text, true or false")
+    if isinstance(value, str):
+        if not value.isprintable() or ("'" in value and '"' in value):
+            raise ValueError("text must be printable, with one kind of quotes at most")
+    elif not abs(value) <= _LARGEST:  # not a number is refused too
+        raise ValueError("numbers must be finite and end at 2**53")
     return value
 
 
-def _free(name: str) -> str:
-    if any(part in _RESERVED for part in name.split(".")):
-        raise ValueError(f"{', '.join(_RESERVED)} are words of the language")
+def checked_name(name: str) -> str:
+    """A name that expressions can read.
+
+    Raises:
+        ValueError: other letters, too long, or a word of the language.
+    """
+    if not _NAME.fullmatch(name) or len(name) > 100:
+        raise ValueError(
+            "a name is made of at most 100 letters A-Z and a-z, digits and underscores, with dots"
+            " between its parts"
+        )
+    if reserved := [part for part in name.split(".") if part in _RESERVED]:
+        raise ValueError(f"{reserved[0]!r} is a word of the language and cannot be a name")
     return name
 
 
-_Name = Annotated[StrictStr, Field(pattern=_NAME, max_length=100), AfterValidator(_free)]
-_Choice = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, AfterValidator(_finite)]
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of printable text")
+    return text
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "mapping"
+    return "list" if isinstance(value, list) else "value"
+
+
+_Name = Annotated[StrictStr, AfterValidator(checked_name)]
+_Line = Annotated[StrictStr, Field(max_length=1000), AfterValidator(_printable)]
+_Choice = Annotated[Choice, PlainValidator(checked_choice)]
 _Choices = Annotated[list[_Choice], Field(min_length=1)]
-_When = StrictStr | dict[_Name, _Choice | _Choices]
+# One choice or several; told apart by what stands there, so that errors speak of that alone.
+_Setting = Annotated[
+    Annotated[_Choice, Tag("value")]
+    | Annotated[_Choice, Tag("mapping")]
+    | Annotated[_Choices, Tag("list")],
+    Discriminator(_kind),
+]
+_When = Annotated[
+    Annotated[StrictStr, Tag("value")]
+    | Annotated[StrictStr, Tag("list")]
+    | Annotated[dict[_Name, _Setting], Field(min_length=1), Tag("mapping")],
+    Discriminator(_kind),
+]
 
 
 class _Strict(BaseModel):
@@ -63,8 +110,8 @@ class ParameterFile(_Strict):
             raise ValueError("its choices are of mixed types")
         if len(set(menu)) < len(menu):
             raise ValueError("its choices repeat a value")
-        if self.default is not None and self.default not in menu:
-            raise ValueError("its default is none of its choices")
+        if self.default is not None and not _among(self.default, menu):
+            raise ValueError(f"its default {self.default!r} is none of its choices")
         if self.ordered is not None:
             _require_order(menu)
         return self
@@ -85,17 +132,22 @@ class TemplateFile(_Strict):
 class SpaceFile(_Strict):
     """A space's file."""
 
-    name: StrictStr | None = None
+    name: _Line | None = None
     about: StrictStr = ""
-    builder: StrictStr | None = None
-    include: list[StrictStr] = []
+    builder: _Line | None = None
+    include: list[_Line] = []
     fixed: dict[str, Any] = {}
     paired_encoder: dict[str, Any] = {}
     templates: dict[_Name, TemplateFile] = {}
-    stages: dict[_Name, dict[str, _Choice | _Choices]] = {}
+    stages: dict[_Name, dict[str, _Setting]] = {}
     parameters: dict[_Name, ParameterFile] = {}
     constraints: list[StrictStr] = []
     reference: dict[str, Any] | None = None
+
+
+def _among(value: Choice, menu: list[Choice]) -> bool:
+    """Python holds 1, 1.0 and true for equal."""
+    return any(value == choice and type(value) is type(choice) for choice in menu)
 
 
 def _require_order(menu: list[Choice]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -145,15 +146,19 @@ class SearchSpace:
             Canonical codes, shape (count, P).
 
         Raises:
-            SpaceError: constraints over many parameters leave next to nothing.
+            SpaceError: the constraints leave nothing, or next to nothing.
         """
+        if not self.elimination.count:
+            raise SpaceError(f"{self.name}: its constraints leave nothing")
         states = self.elimination.draw(rng, count)
         drawn = count
         while len(wrong := np.flatnonzero(~self.holds_loose(states))):
             if drawn > 1000 * (count + 1000):
                 raise SpaceError(f"{self.name}: its constraints leave less than 1 draw in 1,000")
-            states[wrong] = self.elimination.draw(rng, len(wrong))
-            drawn += len(wrong)
+            more = self.elimination.draw(rng, max(len(wrong), 1000))
+            kept = more[self.holds_loose(more)][: len(wrong)]
+            states[wrong[: len(kept)]] = kept
+            drawn += len(more)
         return self.rules.codes(states)
 
     def enumerate(self) -> Codes:
@@ -224,7 +229,8 @@ class SearchSpace:
         states = self.rules.states(np.asarray(code, dtype=np.int64)[None])
         for constraint in self.rules.constraints:
             if not self.rules.hold(states, [constraint])[0]:
-                raise SpaceError(f"{self.name}: {choices} violates {constraint.text!r}")
+                read = [f"{n} = {choices[n]!r}" for n in constraint.names if n in choices]
+                raise SpaceError(f"{self.name}: {', '.join(read)} violates {constraint.text!r}")
         return Architecture(self.key(choices), tuple(self.rules.codes(states)[0].tolist()), choices)
 
     def key(self, choices: Mapping[str, Choice]) -> str:
@@ -237,8 +243,23 @@ class SearchSpace:
         return _digest({**self.fixed, **stated, "": self.builder_name})[:12]
 
     def design(self, architecture: Architecture) -> Design:
-        """The networks of an architecture."""
-        return self.builder(self.all_choices(architecture))
+        """The networks of an architecture.
+
+        Raises:
+            SpaceError: its builder fails; says where.
+        """
+        return self.build(architecture.choices)
+
+    def build(self, choices: Mapping[str, Choice]) -> Design:
+        """What the builder makes of an architecture's choices; errors as for `design`."""
+        try:
+            return self.builder({**self.fixed, **choices})
+        except Exception as problem:
+            line = traceback.extract_tb(problem.__traceback__)[-1]
+            raise SpaceError(
+                f"{self.name}: {self.builder_name} fails on {dict(choices)}: "
+                f"{type(problem).__name__}: {problem} ({line.filename}:{line.lineno})"
+            ) from problem
 
     def all_choices(self, architecture: Architecture) -> dict[str, Choice]:
         """What the builder is given: the architecture's choices and the fixed ones."""

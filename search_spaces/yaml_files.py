@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
-from difflib import get_close_matches
+from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import Any, TypeVar
+from types import ModuleType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -19,6 +20,9 @@ from search_spaces.hints import did_you_mean
 M = TypeVar("M", bound=BaseModel)
 _LARGEST_BYTES = 10**6
 _MOST_VALUES = 10**5
+_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
+_TAG = "tag:yaml.org,2002:"
+_MODULE = re.compile(r"\w+(\.\w+)*|.*\.py")
 
 
 def read_yaml(file: Path, error: type[ValueError]) -> dict[str, Any]:
@@ -32,7 +36,7 @@ def read_yaml(file: Path, error: type[ValueError]) -> dict[str, Any]:
     except OSError as problem:
         raise error(f"cannot read {file}: {problem.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
-        raise error(f"{file} is not YAML: {' '.join(str(problem).split())}") from None
+        raise error(f"{file} is not YAML: {_reason(problem)}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise error(f"{file}: expected a mapping of names to values")
     return content
@@ -47,9 +51,10 @@ def parse(model: type[M], content: dict[str, Any], where: str, error: type[Value
     try:
         return model.model_validate(content)
     except ValidationError as problem:
-        first = problem.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        raise error(f"{where}: {key}: {_explain(first, model)}") from None
+        keys, what = _explain(problem.errors(), content, model)
+        key = "".join(f"[{k}]" if isinstance(k, int) else f".{k}" for k in keys)
+        place = f"{where}: {_cut(key[1:], 200)}" if key else where
+        raise error(f"{place}: {what}") from None
 
 
 def import_object(path: str, folder: Path, key: str, error: type[ValueError]) -> Any:
@@ -59,11 +64,11 @@ def import_object(path: str, folder: Path, key: str, error: type[ValueError]) ->
         error: not such a path, no such module, or no such name in it.
     """
     module_path, _, name = path.partition(":")
-    if not name:
+    if not name or not _MODULE.fullmatch(module_path):
         raise error(f"{key}: {path!r} is not package.module:Name or ./file.py:Name")
     try:
         module = _load(module_path, folder)
-    except (ImportError, OSError) as problem:
+    except (ImportError, OSError, SyntaxError) as problem:
         raise error(f"{key}: cannot import {module_path!r}: {problem}") from None
     if not hasattr(module, name):
         hint = did_you_mean(name, dir(module))
@@ -91,27 +96,87 @@ def _load(module_path: str, folder: Path) -> ModuleType:
     return module
 
 
-def _explain(problem: Any, model: type[BaseModel]) -> str:
-    if problem["type"] == "extra_forbidden":
-        valid = _fields(model, problem["loc"][:-1])
-        close = get_close_matches(str(problem["loc"][-1]), valid, n=1)
-        return "unknown key; " + (
-            f"did you mean {close[0]!r}?" if close else f"it has {', '.join(valid)}"
-        )
+def _explain(
+    problems: Any, content: Any, model: type[BaseModel]
+) -> tuple[tuple[str | int, ...], str]:
+    """The keys of the first problem, and what it is.
+
+    Of a value that may be one thing or another, pydantic says why it is neither: what is furthest
+    inside was most likely meant.
+    """
+    first = _keys(problems[0], content)
+    about = [(_keys(p, content), p) for p in problems]
+    inside = [(keys, p) for keys, p in about if keys[: len(first)] == first]
+    deepest = max((keys for keys, _ in inside), key=len)
+    same = [p for keys, p in inside if keys == deepest]
+    if same[0]["type"] == "extra_forbidden":
+        valid = _fields(model, deepest[:-1])
+        hint = did_you_mean(str(deepest[-1]), valid) or f"; it has {', '.join(valid)}"
+        return deepest, f"unknown key{hint}"
+    if same[0]["type"] == "missing":
+        return deepest, "is missing"
+    messages = [problem["msg"].removeprefix("Value error, ") for problem in same]
+    messages = [f"{message[0].lower()}{message[1:]}" for message in messages]
+    return deepest, " or ".join(dict.fromkeys(messages)) + _got(same[0])
+
+
+def _keys(problem: Any, content: Any) -> tuple[str | int, ...]:
+    """Where a problem is in the file, without the names that pydantic gives to alternatives."""
+    keys: list[str | int] = []
+    for part in problem["loc"]:
+        if isinstance(content, (dict, list)) and part in _within(content):
+            keys.append(part)
+            content = content[part]
     if problem["type"] == "missing":
-        return "is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{message[0].lower()}{message[1:]} (got {problem['input']!r})"
+        keys.append(problem["loc"][-1])
+    return tuple(keys)
 
 
-def _fields(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Names of the fields of the model nested at `location`."""
-    for part in location:
-        field = model.model_fields.get(str(part))
-        nested = field.annotation if field is not None else None
-        if isinstance(nested, type) and issubclass(nested, BaseModel):
-            model = nested
-    return list(model.model_fields)
+def _within(content: Any) -> Iterable[Any]:
+    return content if isinstance(content, dict) else range(len(content))
+
+
+def _got(problem: Any) -> str:
+    """What stands there; nothing where the message speaks of a whole list or mapping."""
+    value, about_whole = problem["input"], problem["type"] in ("value_error", "too_short")
+    if isinstance(value, (dict, list)):
+        kind = "a mapping" if isinstance(value, dict) else "a list"
+        return "" if about_whole else f" (got {kind})"
+    return f" (got {_cut(repr(value), 60)})"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def _fields(model: type[BaseModel], keys: tuple[str | int, ...]) -> list[str]:
+    """Names of the fields of the model nested at `keys`."""
+    kind: Any = model
+    for key in keys:
+        if get_origin(kind) in (dict, list):
+            kind = _one(get_args(kind)[-1])
+        else:
+            kind = _one(kind.model_fields[str(key)].annotation)
+    return list(kind.model_fields)
+
+
+def _one(kind: Any) -> Any:
+    """A type without annotations; of several, the one that holds others."""
+    if get_origin(kind) is Annotated:
+        return _one(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        kinds = [_one(each) for each in get_args(kind)]
+        return next((k for k in kinds if get_origin(k) or hasattr(k, "model_fields")), kinds[0])
+    return kind
+
+
+def _reason(problem: Exception) -> str:
+    if isinstance(problem, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
+        what = ", ".join(filter(None, (problem.context, problem.problem)))
+        return f"line {problem.problem_mark.line + 1}: {what}"
+    return " ".join(str(problem).replace('"<unicode string>", ', "").split())
 
 
 def _content(file: Path) -> Any:
@@ -132,6 +197,10 @@ def _measure(node: yaml.Node, sizes: dict[int, int]) -> int:
         yaml.YAMLError: too many for a file that a person wrote, or without end.
     """
     line = node.start_mark.line + 1
+    if node.tag.removeprefix(_TAG) not in _KINDS:
+        what = repr(_cut(node.value, 40)) if isinstance(node, yaml.ScalarNode) else "this"
+        kind = node.tag.removeprefix(_TAG)
+        raise yaml.YAMLError(f"line {line}: {what} is read as {kind!r}; put text in quotes")
     if id(node) not in sizes:
         sizes[id(node)] = 0  # while its content is measured: only an alias to itself sees this
         sizes[id(node)] = 1 + sum(_measure(child, sizes) for child in _children(node))
@@ -151,17 +220,28 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, refusing a mapping that names a key twice."""
+    """YAML's safe loader, refusing keys that are no text and mappings that name one twice."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As the safe loader, with one line for what no number can be made of."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError):
+            what = f"{_cut(str(node.value), 40)!r} is no {node.tag.removeprefix(_TAG)}"
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {what}") from None
 
 
-def _mapping_without_repetition(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for i, key in enumerate(keys):
-        if key in keys[:i]:
-            raise yaml.YAMLError(
-                f"key {key!r} stands twice, again in line {node.start_mark.line + 1}"
-            )
+def _mapping_of_names(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    known = set()
+    for key, _ in node.value:
+        name, line = loader.construct_object(key, deep=True), key.start_mark.line + 1
+        if not isinstance(name, str):
+            what = _cut(repr(name), 40)
+            raise yaml.YAMLError(f"line {line}: key {what} is no text; put it in quotes")
+        if name in known:
+            raise yaml.YAMLError(f"line {line}: key {_cut(name, 40)!r} stands twice")
+        known.add(name)
     return loader.construct_mapping(node)
 
 
-_StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping_without_repetition)
+_StrictLoader.add_constructor(_TAG + "map", _mapping_of_names)

@@ -204,7 +204,8 @@ def test_study_recorded_otherwise_is_refused(
 def test_study_of_another_space_is_refused(again: Path, cluster: str) -> None:
     space = again / "toy.yaml"
     space.write_text(space.read_text().replace("- 32", "- 64"))
-    assert "recorded with space 'toy " in one_line(search(again, cluster))
+    message = one_line(search(again, cluster))
+    assert "in another space: width no longer has the choice 32; undo that or" in message
 
 
 def test_changed_builder_is_noticed_before_anything_is_trained(

@@ -1,93 +1,126 @@
-"""Spaces: exact size, uniform sampling, canonical codes, stable keys."""
+"""Spaces: canonical codes, round trips through choices, stable keys."""
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chisquare
+from random_spaces import RandomSpace, random_spaces, space_of
 
-from search_spaces.load import load_space
-from search_spaces.space import Parameter, SearchSpace, SpaceError
+from search_spaces.space import Codes, Parameter, SearchSpace, SpaceError
 
-
-@st.composite
-def spaces(draw: Any) -> SearchSpace:
-    parameters: list[Parameter] = []
-    for i in range(draw(st.integers(1, 5))):
-        choices = tuple(range(draw(st.integers(1, 4))))
-        when = None
-        if parameters and draw(st.booleans()):
-            parent = draw(st.sampled_from(parameters))
-            opens = draw(st.sets(st.sampled_from(parent.choices), min_size=1))
-            when = f"{parent.name} in {sorted(opens)}"
-        parameters.append(Parameter(f"p{i}", choices, when=when))
-    return SearchSpace("random", tuple(parameters), lambda _: None, "none:none", {}, {})  # type: ignore[arg-type,return-value]
+seeds = st.integers(0, 2**32 - 1)
 
 
-def brute_force(space: SearchSpace) -> set[tuple[int, ...]]:
-    every = np.array(list(itertools.product(*(range(n) for n in space.cardinalities))))
-    return {tuple(row) for row in space.canonical(every).tolist()}
+def any_codes(random: RandomSpace, seed: int) -> Codes:
+    """Codes in range, most of them not canonical."""
+    cardinalities = random.space.cardinalities
+    return np.random.default_rng(seed).integers(0, cardinalities, (60, len(cardinalities)))
 
 
-@given(spaces())
+@given(random_spaces())
 @settings(max_examples=60, deadline=None)
-def test_size_is_what_brute_force_counts(space: SearchSpace) -> None:
-    assert space.size == len(brute_force(space))
-
-
-@given(spaces(), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
-def test_codes_survive_a_round_trip_through_choices(space: SearchSpace, seed: int) -> None:
-    for code in space.sample(np.random.default_rng(seed), 5):
-        assert space.encode(space.decode(code)).tolist() == code.tolist()
-        assert space.architecture(code).code == tuple(code.tolist())
-
-
-@given(spaces(), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
-def test_codes_that_build_the_same_network_have_one_key(space: SearchSpace, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    codes = rng.integers(0, space.cardinalities, size=(30, len(space.cardinalities)))
-    by_canonical: dict[tuple[int, ...], set[str]] = {}
-    for code in codes:
+def test_codes_survive_a_round_trip_through_choices(random: RandomSpace) -> None:
+    space = random.space
+    for code in random.members[:40]:
+        choices = space.decode(code)
+        assert tuple(space.encode(choices).tolist()) == code
         architecture = space.architecture(code)
-        by_canonical.setdefault(architecture.code, set()).add(architecture.key)
-    keys = [key for found in by_canonical.values() for key in found]
-    assert len(keys) == len(set(keys)) == len(by_canonical)
+        assert architecture.code == code
+        assert architecture.choices == choices
+        assert space.key(choices) == architecture.key
 
 
-def test_sampling_is_uniform_over_architectures() -> None:
-    parameters = (
-        Parameter("depth", (0, 1, 2)),
-        Parameter("width", (8, 16, 32), when="depth in [1, 2]"),
-        Parameter("kernel", (3, 5), when="width == 32"),
-    )
-    space = SearchSpace("nested", parameters, lambda _: None, "none:none", {}, {})  # type: ignore[arg-type,return-value]
-    assert space.size == 1 + 2 * (2 + 2)
-    codes = space.sample(np.random.default_rng(0), 9000)
-    _, counts = np.unique(codes, axis=0, return_counts=True)
-    assert len(counts) == space.size
-    assert chisquare(counts).pvalue > 1e-3
+@given(random_spaces())
+@settings(max_examples=40, deadline=None)
+def test_choices_hold_what_is_active_and_nothing_else(random: RandomSpace) -> None:
+    states = random.space.rules.states(random.codes)
+    for code, row in zip(random.members, states, strict=True):
+        expected = [
+            p.name for p, i in zip(random.space.parameters, row, strict=True) if i < len(p.choices)
+        ]
+        assert list(random.space.decode(code)) == expected
 
 
-def test_tiny_is_large_enough_and_has_few_signatures(tiny: SearchSpace) -> None:
-    assert tiny.size == 129_360
-    codes = tiny.sample(np.random.default_rng(0), 1500)
-    blocks = {
-        block.signature
-        for code in codes
-        for block in tiny.design(tiny.architecture(code)).accelerator_blocks
-    }
-    assert len(blocks) <= 60
+@given(random_spaces())
+@settings(max_examples=40, deadline=None)
+def test_defaults_and_what_is_inactive_need_not_be_stated(random: RandomSpace) -> None:
+    space = random.space
+    defaults = {p.name: p.default for p in space.parameters}
+    for code in random.members[:20]:
+        choices = space.decode(code)
+        short = {name: x for name, x in choices.items() if x != defaults[name]}
+        long = {p.name: p.choices[-1] for p in space.parameters} | choices
+        assert space.encode(short).tolist() == space.encode(long).tolist() == list(code)
+
+
+@given(random_spaces(), seeds)
+@settings(max_examples=60, deadline=None)
+def test_canonical_codes_stay_as_they_are(random: RandomSpace, seed: int) -> None:
+    codes = any_codes(random, seed)
+    canonical = random.space.canonical(codes)
+    assert (random.space.canonical(canonical) == canonical).all()
+    assert (random.space.canonical(random.codes) == random.codes).all()
+    valid = random.space.valid(canonical)
+    assert {tuple(row) for row in canonical[valid].tolist()} <= set(random.members)
+
+
+@given(random_spaces(), seeds)
+@settings(max_examples=60, deadline=None)
+def test_codes_have_one_key_exactly_if_they_build_the_same(random: RandomSpace, seed: int) -> None:
+    codes = np.vstack([any_codes(random, seed), random.codes[:60]])
+    keys: dict[tuple[int, ...], set[str]] = {}
+    for code in codes[random.space.valid(random.space.canonical(codes))]:
+        architecture = random.space.architecture(code)
+        keys.setdefault(architecture.code, set()).add(architecture.key)
+    every = [key for found in keys.values() for key in found]
+    assert len(every) == len(set(every)) == len(keys)
+
+
+def test_defaults_are_left_out_of_the_key() -> None:
+    before = space_of([Parameter("depth", (1, 2))])
+    after = space_of([Parameter("context", ("none", "two"), default="none"), *before.parameters])
+    key = before.architecture([1]).key
+    assert after.architecture([0, 1]).key == key
+    assert after.architecture([1, 1]).key != key
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"fixed": {"latent": 96}}, {"fixed": {"latent": 128.0}}, {"builder_name": "other:build"}],
+)
+def test_keys_tell_apart_what_is_built_otherwise(changed: dict[str, Any]) -> None:
+    space = space_of([Parameter("depth", (1, 2))], latent=128)
+    key = space.architecture([0]).key
+    assert replace(space, **changed).architecture([0]).key != key
+    assert replace(space, name="other").architecture([0]).key == key
+
+
+def test_one_and_true_are_different_choices() -> None:
+    numbers, truths = (space_of([Parameter("a", c)]) for c in ((0, 1), (False, True)))
+    assert numbers.architecture([1]).key != truths.architecture([1]).key
+    with pytest.raises(SpaceError, match="not True"):
+        numbers.encode({"a": True})
+
+
+def test_an_architecture_that_a_constraint_forbids_is_refused() -> None:
+    menus = [Parameter(f"p{i}", (1, 2, 3)) for i in range(30)]
+    space = space_of(menus, ["p3 <= p7", "p1 != 2"])
+    with pytest.raises(SpaceError, match=r"^test: p3 = 3, p7 = 2 violates 'p3 <= p7'$"):
+        space.architecture([0, 0, 0, 2, 0, 0, 0, 1] + 22 * [0])
+
+
+@pytest.mark.parametrize("code", [[0], [0, 0, 0], [[0, 0]], [0, 2], [-1, 0]])
+def test_what_is_no_code_is_refused(code: Any) -> None:
+    space = space_of([Parameter("a", (1, 2)), Parameter("b", (1, 2))])
+    with pytest.raises(SpaceError, match="test: (a code has 2 entries|code .* has an entry)"):
+        space.architecture(code)
 
 
 def test_keys_are_the_same_in_another_process(tiny: SearchSpace) -> None:
@@ -117,51 +150,3 @@ def test_reading_a_space_does_not_import_torch() -> None:
 def test_wrong_choices_are_named(tiny: SearchSpace, choices: Any, message: str) -> None:
     with pytest.raises(SpaceError, match=message):
         tiny.encode(choices)
-
-
-def space_file(tmp_path: Path, **changes: Any) -> Path:
-    document = {
-        "name": "mine",
-        "builder": "search_spaces.codec.family:build_design",
-        "parameters": {"depth": {"choices": [0, 1]}, "width": {"choices": [8, 16]}},
-        "reference": {"depth": 1, "width": 8},
-    }
-    file = tmp_path / "mine.yaml"
-    file.write_text(yaml.safe_dump(document | changes, sort_keys=False))
-    return file
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"parametres": {}}, "parametres: unknown key; did you mean 'parameters'"),
-        ({"parameters": {"depth": {"choices": []}}}, "parameters.depth.choices"),
-        ({"parameters": {"depth": {"choices": [1, 1]}}}, "repeats a value"),
-        ({"parameters": {"depth": {"choices": [1, "two"]}}}, "mixes types"),
-        ({"parameters": {"a": {"choices": [1], "when": {"b": [1]}}}}, "not a parameter above it"),
-        ({"builder": "search_spaces.codec.family:build_desing"}, "did you mean 'build_design'"),
-        ({"builder": "search_spaces.codek:build"}, "cannot import"),
-        ({"builder": "nothing"}, "is not package.module:Name"),
-        ({"reference": {"depth": 3, "width": 8}}, "depth is one of"),
-        ({"reference": {"depth": 1}}, "width has no value"),
-        ({"fixed": {"depth": 1}}, "also under fixed"),
-    ],
-)
-def test_a_wrong_space_file_is_one_line(tmp_path: Path, changes: Any, message: str) -> None:
-    with pytest.raises(SpaceError, match=message) as caught:
-        load_space(space_file(tmp_path, **changes))
-    assert "mine.yaml" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["a: [", "a: 1\na: 2", "- 1", "!!python/object:os.system {}", ""])
-def test_what_is_not_a_plain_yaml_mapping_is_refused(tmp_path: Path, text: str) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text(text)
-    with pytest.raises(SpaceError, match=r"mine\.yaml"):
-        load_space(file)
-
-
-def test_an_unknown_space_names_those_that_ship() -> None:
-    with pytest.raises(SpaceError, match=r"shipped: .*tiny"):
-        load_space("tyni")

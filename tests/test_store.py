@@ -14,7 +14,7 @@ import optuna
 import pytest
 import toy
 
-from nas import store as store_module
+from nas import lease
 from nas.entries import study_document
 from nas.records import Claim, StudyRecord
 from nas.storage import StudyError, shown
@@ -97,7 +97,7 @@ def test_study_of_a_living_process_is_not_taken(url: str, space: SearchSpace) ->
     with pytest.raises(StudyError, match="is being searched by process"):
         second.acquire()
     assert first.trials()[0].state == "running"
-    first.release()
+    first.lease.release()
     second.acquire()
     assert first.trials()[0].abandoned
 
@@ -108,8 +108,8 @@ def test_lease_of_another_machine_holds_until_it_runs_out(
 ) -> None:
     store = TrialStore.create(url, "s", RECORD)
     study = optuna.load_study(study_name="s", storage=url)
-    lease = f"{store_module._LEASE}elsewhere:1:abc"
-    study._storage.set_study_system_attr(study._study_id, lease, time.time() + seconds)
+    holder = f"{lease.PREFIX}elsewhere:1:abc"
+    study._storage.set_study_system_attr(study._study_id, holder, time.time() + seconds)
     if taken:
         store.acquire()
     else:

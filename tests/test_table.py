@@ -91,14 +91,14 @@ def test_rows_of_two_precisions_stand_side_by_side(tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "negative sample": ({"samples_ms": [-0.5]}, "rows.0.samples_ms.0"),
-    "zero sample": ({"samples_ms": [0.0]}, "rows.0.samples_ms.0"),
-    "NaN sample": ({"samples_ms": [float("nan")]}, "rows.0.samples_ms.0"),
-    "no samples": ({"samples_ms": []}, "rows.0.samples_ms"),
-    "samples as text": ({"samples_ms": ["0.5"]}, "rows.0.samples_ms.0"),
-    "another median": ({"median_ms": 0.7}, "rows.0.median_ms: is 0.7"),
-    "microseconds": ({"samples_us": [500.0]}, "rows.0.samples_us: unknown key"),
-    "unknown precision": ({"precision": "int4"}, "rows.0.precision"),
+    "negative sample": ({"samples_ms": [-0.5]}, "rows[0].samples_ms[0]"),
+    "zero sample": ({"samples_ms": [0.0]}, "rows[0].samples_ms[0]"),
+    "NaN sample": ({"samples_ms": [float("nan")]}, "rows[0].samples_ms[0]"),
+    "no samples": ({"samples_ms": []}, "rows[0].samples_ms"),
+    "samples as text": ({"samples_ms": ["0.5"]}, "rows[0].samples_ms[0]"),
+    "another median": ({"median_ms": 0.7}, "rows[0].median_ms: is 0.7"),
+    "microseconds": ({"samples_us": [500.0]}, "rows[0].samples_us: unknown key"),
+    "unknown precision": ({"precision": "int4"}, "rows[0].precision"),
 }
 
 
@@ -116,12 +116,12 @@ def test_bad_row_is_refused_with_file_and_key(tmp_path: Path, name: str) -> None
 
 def test_row_without_samples_is_refused(tmp_path: Path) -> None:
     row = {key: value for key, value in ROW.items() if key != "samples_ms"}
-    with pytest.raises(TableError, match=r"rows\.0\.samples_ms: is missing"):
+    with pytest.raises(TableError, match=r"rows\[0\]\.samples_ms: is missing"):
         load_table(written(tmp_path, measured([row])))
 
 
 def test_duplicate_row_is_refused_and_named(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"rows\.1 \(also relu\): the same operations as rows\.0"):
+    with pytest.raises(TableError, match=r"rows\[1\] \(also relu\): the same operations as rows\[0\]"):
         load_table(written(tmp_path, measured([ROW, {**ROW, "block": "also relu"}])))
 
 

@@ -1,0 +1,86 @@
+"""Who searches a study: a lease in its record, renewed while its driver lives."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+
+from optuna.storages import BaseStorage
+
+from nas.processes import runs
+from nas.storage import StudyError, one_line_errors
+
+LEASE_SECONDS = 120.0
+PREFIX = "nas:lease:"
+
+
+class Lease:
+    """This process's claim on one study.
+
+    Attributes:
+        owner: host, process and a random part; unique to this object.
+    """
+
+    def __init__(self, storage: BaseStorage, url: str, study: str, study_id: int) -> None:
+        """Takes nothing yet."""
+        self.owner = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._storage = storage
+        self._url = url
+        self._study = study
+        self._study_id = study_id
+        self._renewed = 0.0
+
+    def acquire(self) -> None:
+        """Takes the study for this process.
+
+        Raises:
+            StudyError: another process is searching it, or the storage cannot be written.
+        """
+        self.require_no_other()
+        self.renew(force=True)
+        try:
+            self.require_no_other()
+        except StudyError:
+            self.release()
+            raise
+
+    def renew(self, force: bool = False) -> None:
+        """Extends the lease when a quarter of it has passed."""
+        now = time.time()
+        if force or now - self._renewed > LEASE_SECONDS / 4:
+            self._set(now + LEASE_SECONDS)
+            self._renewed = now
+
+    def release(self) -> None:
+        """Gives the study up at once."""
+        self._set(0.0)
+
+    def require_no_other(self) -> None:
+        """Fails while another process holds the study.
+
+        Raises:
+            StudyError: names the process.
+        """
+        with one_line_errors(self._url):
+            attributes = self._storage.get_study_system_attrs(self._study_id)
+        for key, until in attributes.items():
+            owner = key.removeprefix(PREFIX)
+            if key.startswith(PREFIX) and owner != self.owner and _lives(owner, until):
+                raise StudyError(
+                    f"study {self._study!r} is being searched by process {owner.split(':')[1]} on"
+                    f" {owner.split(':')[0]}; wait for it, stop it, or choose another --study"
+                )
+
+    def _set(self, until: float) -> None:
+        with one_line_errors(self._url):
+            self._storage.set_study_system_attr(self._study_id, PREFIX + self.owner, until)
+
+
+def _lives(owner: str, until: float) -> bool:
+    """Whether a lease still holds: not run out, and its process not known to be gone."""
+    host, pid, _ = owner.rsplit(":", 2)
+    if until < time.time():
+        return False
+    return host != socket.gethostname() or runs(int(pid))
