@@ -26,7 +26,7 @@ from search_spaces.factors import Table, combined, entries, greedy_order, scopes
 from search_spaces.parameter import Codes
 from search_spaces.rules import RuleError, Rules
 
-LARGEST_TABLE = 2**18
+LARGEST_TABLE = 2**16
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,16 @@ class Decision:
         for column, count in zip(self.given, self.shape, strict=True):
             rows = rows * count + states[:, column]
         return rows
+
+    def draw(self, rng: np.random.Generator, states: Codes) -> Codes:
+        """Draws a state for each row of states, shape (N, P) -> (N,)."""
+        drawn = rng.random(len(states))
+        rows = self.rows(states) if self.given else 0
+        # A pass a threshold: an axis of a few states would cost more than it does.
+        states_drawn = np.zeros(len(states), dtype=np.int64)
+        for below in self.cumulative.T:
+            states_drawn += drawn >= below[rows]
+        return states_drawn
 
     @cached_property
     def cumulative(self) -> NDArray[np.float64]:
@@ -77,13 +87,12 @@ class Elimination:
 
     def draw(self, rng: np.random.Generator, count: int) -> Codes:
         """Uniformly drawn states, shape (count, P); `loose` is not looked at."""
-        states = np.zeros((count, len(self.decisions)), dtype=np.int64)
+        states = np.zeros((len(self.decisions), count), dtype=np.int64).T  # by column in memory
         for decision in self.decisions:
-            below = decision.cumulative[decision.rows(states)]
-            states[:, decision.column] = (rng.random((count, 1)) >= below).sum(axis=1)
+            states[:, decision.column] = decision.draw(rng, states)
         return states
 
-    def enumerate(self, decided: int | None = None) -> Codes:
+    def enumerate(self, decided: int | None = None) -> NDArray[Any]:
         """All states once; `loose` is not looked at.
 
         Args:
@@ -91,7 +100,7 @@ class Elimination:
                 by the first possible choice of every other.
 
         Returns:
-            Shape (N, P); all N are different and `count` of them if `decided` is None.
+            Shape (N, P), of a small type; all are different, `count` of them if `decided` is None.
         """
         largest = max((d.share.shape[1] for d in self.decisions), default=1)
         states = np.zeros((1, len(self.decisions)), dtype=np.min_scalar_type(largest))
@@ -103,7 +112,7 @@ class Elimination:
             rows, choices = np.nonzero(possible)
             states = states[rows]
             states[:, decision.column] = choices
-        return states.astype(np.int64)
+        return states
 
 
 def eliminate(
@@ -139,9 +148,7 @@ def eliminate(
     return Elimination(count, decisions, tuple(loose))
 
 
-def extremes(
-    rules: Rules, terms: Sequence[Table], largest_table: int = LARGEST_TABLE
-) -> tuple[float, float]:
+def extremes(rules: Rules, terms: Sequence[Table], largest_table: int) -> tuple[float, float]:
     """Smallest and largest sum of terms over everything that the rules allow.
 
     The same elimination, with sums for products and the best for the sum.

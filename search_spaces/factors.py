@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from search_spaces.expressions import Expression
-from search_spaces.parameter import Codes
 from search_spaces.rules import Rules
 
 
@@ -37,26 +36,20 @@ def tables_of(rules: Rules, constraints: Sequence[Expression], count_type: Any) 
         count_type: of the entries.
     """
     for column, condition in rules.conditions.items():
-        scope, grid = _grid(rules, (*rules.scope(condition), column))
+        scope = tuple(sorted({*rules.scope(condition), column}))
+        grid = rules.grid(scope)
         active, _ = rules.decide(condition, grid)
         allowed = active == (grid[column] < rules.inactive[column])
         yield _table(rules, scope, allowed, count_type)
     for constraint in constraints:
-        scope, grid = _grid(rules, rules.scope(constraint))
-        _, fails = rules.decide(constraint, grid)
+        scope = tuple(sorted(rules.scope(constraint)))
+        _, fails = rules.decide(constraint, rules.grid(scope))
         yield _table(rules, scope, ~fails, count_type)
 
 
 def _table(rules: Rules, scope: tuple[int, ...], allowed: NDArray[Any], kind: Any) -> Table:
     shape = tuple(rules.states_of[list(scope)])
     return Table(scope, np.broadcast_to(allowed, shape).astype(np.int64).astype(kind))
-
-
-def _grid(rules: Rules, columns: Sequence[int]) -> tuple[tuple[int, ...], Mapping[int, Codes]]:
-    """Ascending columns, and all combinations of their states as an open grid."""
-    scope = tuple(sorted(set(columns)))
-    axes = np.ix_(*(np.arange(rules.states_of[column]) for column in scope))
-    return scope, dict(zip(scope, axes, strict=True))
 
 
 def combined(operation: Callable[[Any, Any], Any], a: Table, b: Table) -> Table:

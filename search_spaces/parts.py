@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from search_spaces import operators
 from search_spaces.blocks import Block, Design
-from search_spaces.elimination import LARGEST_TABLE, eliminate, extremes
+from search_spaces.elimination import eliminate, extremes
 from search_spaces.factors import Table
 from search_spaces.parameter import Codes
 from search_spaces.rules import RuleError
@@ -31,6 +31,7 @@ _BASES = 24
 _COMPARED = 200
 _ROUNDS = 30
 _MOST_ROWS = 20_000
+_LARGEST_TABLE = 2**18
 
 Place = tuple[str, str, str]
 """Stage, kind and name: a step of its `network` or `cpu_network`, its `symbols`; or `weights`."""
@@ -132,7 +133,7 @@ class Parts:
             RuleError: too many parameters hang together.
         """
         tables = [Table(part.columns, part.values(measure)) for part in self.parts]
-        return extremes(self.space.rules, tables)
+        return extremes(self.space.rules, tables, _LARGEST_TABLE)
 
 
 def find_parts(space: SearchSpace) -> Parts:
@@ -213,10 +214,10 @@ def _part(space: SearchSpace, columns: tuple[int, ...], places: set[Place]) -> P
     part = Part(columns, shape, {})
     pieces: dict[int, Pieces] = {}
     too_many = f"{space.name}: {min(places)[2]} hangs on {len(columns)} parameters at once"
-    if prod(shape) > LARGEST_TABLE:  # before they are enumerated, which would fill the memory
+    if prod(shape) > _LARGEST_TABLE:  # before they are enumerated, which would fill the memory
         raise PartsError(too_many)
     try:
-        states = eliminate(space.rules, first=columns).enumerate(len(columns))
+        states = eliminate(space.rules, _LARGEST_TABLE, columns).enumerate(len(columns))
     except RuleError as problem:
         raise PartsError(f"{space.name}: {min(places)[2]}: {problem}") from None
     if len(states) > _MOST_ROWS:

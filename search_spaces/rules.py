@@ -7,10 +7,11 @@ network are one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,26 @@ from numpy.typing import NDArray
 from search_spaces.expressions import Expression, parse_expression
 from search_spaces.parameter import Choice, Codes, Mask, Parameter
 
+_LARGEST_TRUTH = 2**12
+
 
 class RuleError(ValueError):
     """Rules that contradict themselves; the message names the parameters."""
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """An expression for every combination of the states that it reads.
+
+    Attributes:
+        columns: that it reads.
+        holds: by combination, the last column fastest.
+        fails: the same.
+    """
+
+    columns: tuple[int, ...]
+    holds: Mask
+    fails: Mask
 
 
 @dataclass(frozen=True)
@@ -141,6 +159,37 @@ class Rules:
             expression: a condition or a constraint.
             states: column -> states, of shapes that broadcast.
         """
+        truth = self._truth(expression)
+        if truth is None:
+            return self._evaluate(expression, states)
+        row: Any = 0
+        for column in truth.columns:
+            row = row * int(self.states_of[column]) + states[column]
+        return truth.holds[row], truth.fails[row]
+
+    def grid(self, columns: Iterable[int]) -> dict[int, Codes]:
+        """All combinations of these columns' states, as an open grid with an axis a column."""
+        axes = np.ix_(*(np.arange(self.states_of[column]) for column in columns))
+        return dict(zip(columns, axes, strict=True))
+
+    def _truth(self, expression: Expression) -> _Truth | None:
+        """The expression written out; None where that would be large."""
+        if expression.text not in self._truths:
+            columns = self.scope(expression)
+            shape = tuple(int(n) for n in self.states_of[list(columns)])
+            truth = None
+            if prod(shape) <= _LARGEST_TRUTH:
+                parts = self._evaluate(expression, self.grid(columns))
+                holds, fails = (np.broadcast_to(part, shape).ravel() for part in parts)
+                truth = _Truth(columns, holds, fails)
+            self._truths[expression.text] = truth
+        return self._truths[expression.text]
+
+    @cached_property
+    def _truths(self) -> dict[str, _Truth | None]:
+        return {}
+
+    def _evaluate(self, expression: Expression, states: Mapping[int, Codes]) -> tuple[Mask, Mask]:
         read = self.scope(expression)
         values = {self.parameters[c].name: self._values[c][states[c]] for c in read}
         active = {self.parameters[c].name: states[c] < self.inactive[c] for c in read}

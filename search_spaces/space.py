@@ -164,7 +164,10 @@ class SearchSpace:
     def enumerate(self) -> Codes:
         """Every architecture once, shape (size, P); for spaces whose codes fit into memory."""
         states = self.elimination.enumerate()
-        return self.rules.codes(states[self.holds_loose(states)])
+        if not self.exact:
+            states = states[self.holds_loose(states)]
+        states *= states != self.rules.inactive.astype(states.dtype)
+        return states.astype(np.int64)
 
     def canonical(self, codes: Codes) -> Codes:
         """Sets every inactive entry to 0. Shape (N, P) in and out."""

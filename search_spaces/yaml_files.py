@@ -20,7 +20,7 @@ from search_spaces.hints import did_you_mean
 M = TypeVar("M", bound=BaseModel)
 _LARGEST_BYTES = 10**6
 _MOST_VALUES = 10**5
-_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp", "merge")
+_KINDS = ("map", "seq", "str", "int", "float", "bool", "null", "timestamp")
 _TAG = "tag:yaml.org,2002:"
 _MODULE = re.compile(r"\w+(\.\w+)*|.*\.py")
 
@@ -226,7 +226,7 @@ class _StrictLoader(yaml.SafeLoader):
         """As the safe loader, with one line for what no number can be made of."""
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError):
+        except (ValueError, LookupError, AttributeError):
             what = f"{_cut(str(node.value), 40)!r} is no {node.tag.removeprefix(_TAG)}"
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {what}") from None
 

@@ -81,7 +81,7 @@ def test_extremes_are_those_of_all_members(random: RandomSpace, data: Any) -> No
         terms.append(Table(scope, rng.integers(-9, 9, shape).astype(float)))
     states = rules.states(random.codes)
     sums = sum((t.values[tuple(states[:, list(t.scope)].T)] for t in terms), np.zeros(len(states)))
-    assert extremes(rules, terms) == (sums.min(), sums.max())
+    assert extremes(rules, terms, 2**16) == (sums.min(), sums.max())
 
 
 def nested() -> SearchSpace:

@@ -119,7 +119,7 @@ def test_an_architecture_that_a_constraint_forbids_is_refused() -> None:
 @pytest.mark.parametrize("code", [[0], [0, 0, 0], [[0, 0]], [0, 2], [-1, 0]])
 def test_what_is_no_code_is_refused(code: Any) -> None:
     space = space_of([Parameter("a", (1, 2)), Parameter("b", (1, 2))])
-    with pytest.raises(SpaceError, match="test: (a code has 2 entries|code .* has an entry)"):
+    with pytest.raises(SpaceError, match=r"test: (a code has 2 entries|code .* has an entry)"):
         space.architecture(code)
 
 

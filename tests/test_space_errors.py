@@ -75,7 +75,9 @@ def test_what_is_not_known_is_named_with_what_is_nearest(
         (f"{{choices: [1, {'9' * 5000}]}}", "line 5: '999.* is no int"),
         ("{choices: [[1], [2]]}", r"choices\[0\]: must be a number, text, true or false"),
         ("{choices: [null]}", r"choices\[0\]: must be a number, text, true or false"),
-        ("{choices: [2020-01-01]}", "'2020-01-01' is read as 'timestamp'; put text in quotes"),
+        ("{choices: [2020-01-01]}", r"choices\[0\]: must be a number, text, true or false"),
+        ("{choices: [2020-99-99]}", "'2020-99-99' is no timestamp"),
+        ("{choices: [!!timestamp x]}", "'x' is no timestamp"),
         ("{choices: !!set {a, b}}", "read as 'set'"),
         ("{choices: [!!int x]}", "'x' is no int"),
         ("{choices: [!!bool x]}", "'x' is no bool"),
@@ -99,8 +101,10 @@ def test_parameters_that_make_no_sense_are_refused(tmp_path: Path, menu: str, me
 
 @pytest.mark.parametrize(
     "name",
-    ["and", "or", "not", "in", "implies", "true", "top.in", "template", "a b", "größe"]
-    + ["", "a..b", "1a", "a-b", "a." + "b" * 100],
+    [
+        *("and", "or", "not", "in", "implies", "true", "top.in", "template"),
+        *("", "a b", "größe", "a..b", "1a", "a-b", "a" * 101),
+    ],
 )
 @pytest.mark.parametrize("place", ["parameters", "templates", "stages", "fixed"])
 def test_names_that_no_expression_could_read_are_refused(
@@ -203,7 +207,7 @@ def test_builders_and_names_that_are_none_are_refused(
         (b"a: \x00", "not allowed"),
         (bytes(range(256)), "can't decode"),
         (b"# " + bytes(2 * 10**6), "larger than 1,000,000 bytes"),
-        ("a: [" + "x, " * 10**5 + "x]", "more than 100,000 values"),
+        (f"a: &a [{'x, ' * 999}x]\nb: [{'*a, ' * 100}x]", "line 2: .* more than 100,000 values"),
     ],
 )
 def test_what_is_not_plain_yaml_is_refused(tmp_path: Path, text: str | bytes, message: str) -> None:
@@ -214,11 +218,6 @@ def test_aliases_of_aliases_do_not_fill_the_memory(tmp_path: Path) -> None:
     lines = ["l0: &l0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]" for i in range(1, 10)]
     matches(refused(written(tmp_path, "\n".join(lines))), "line 5: its aliases stand for more")
-
-
-def test_many_keys_are_read_in_no_time_to_speak_of(tmp_path: Path) -> None:
-    keys = "".join(f"  k{i}: 1\n" for i in range(40_000))
-    assert "name: is missing" in refused(written(tmp_path, f"fixed:\n{keys}"))
 
 
 @pytest.mark.parametrize("names", [["a", "b"], ["a", "b", "c"]])
@@ -270,7 +269,7 @@ def test_files_that_are_included_together_do_not_outvote_each_other(
 ) -> None:
     written(tmp_path, first, "first.yaml")
     written(tmp_path, second, "second.yaml")
-    with pytest.raises(SpaceError, match="stands (twice|in two of the files)"):
+    with pytest.raises(SpaceError, match=r"stands (twice|in two of the files)"):
         load_space(written(tmp_path, HEAD + "include: [first.yaml, second.yaml]"))
 
 

@@ -121,10 +121,10 @@ reference: {a: 3, b: x, c: false}
 
 
 def test_long_expressions_may_be_folded_over_lines(tmp_path: Path) -> None:
-    folded = "constraints:\n  - >\n    block != 'inverted'\n    or depth < 3\n  - |\n    depth\n     < 3\n"
-    space = loaded(
-        tmp_path, BASE.split("constraints")[0] + folded + "reference: {depth: 1, block: residual}"
-    )
+    menus, reference = BASE.split("constraints: [block != 'inverted' or depth < 3]\n")
+    first = "  - >\n    block != 'inverted'\n    or depth < 3\n"
+    second = "  - |\n    depth\n    < 3\n"
+    space = loaded(tmp_path, f"{menus}constraints:\n{first}{second}{reference}")
     assert space.constraints == ("block != 'inverted' or depth < 3", "depth < 3")
 
 

@@ -121,7 +121,9 @@ def test_row_without_samples_is_refused(tmp_path: Path) -> None:
 
 
 def test_duplicate_row_is_refused_and_named(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match=r"rows\[1\] \(also relu\): the same operations as rows\[0\]"):
+    with pytest.raises(
+        TableError, match=r"rows\[1\] \(also relu\): the same operations as rows\[0\]"
+    ):
         load_table(written(tmp_path, measured([ROW, {**ROW, "block": "also relu"}])))
 
 

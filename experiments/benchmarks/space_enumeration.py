@@ -123,7 +123,6 @@ def _grid_process(sender: Connection, name: str, seed: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     space = load_space(name)
     peer = translate(space, some_code(space), False, seed)
-    before = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = perf_counter()
     try:
         count = len(generate_grid(peer.theirs))
@@ -131,5 +130,4 @@ def _grid_process(sender: Connection, name: str, seed: int) -> None:
         sender.send({"ended": False, "because": "out of memory"})
         return
     seconds = perf_counter() - started
-    speed = {"count": count, "seconds": seconds, "per_s": count / seconds}
-    sender.send({"ended": True, **speed, "rss_before": before})
+    sender.send({"ended": True, "count": count, "seconds": seconds, "per_s": count / seconds})

@@ -247,7 +247,7 @@ def _print(result: Mapping[str, Any]) -> None:
     _row("  the same, at once", result["neighbourhoods"], "configspace", "ours_all_at_once")
     _row(f"enumerate {part['size']:,}", part, "configspace")
     if whole.get("configspace", {}).get("ended"):
-        _row(f"enumerate {whole['size']:,}", whole, "configspace")
+        _row(f"{whole['size']:,}, not in turn", whole, "configspace")
     for name in ("count", "uniformity", "goals"):
         print(f"{name}: {json.dumps(result[name])}")
     print(f"enumerate the whole: {json.dumps(whole)}")
