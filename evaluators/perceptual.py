@@ -78,7 +78,9 @@ def load_lpips(backbone: str = "alex") -> Lpips:
 def _network(backbone: str) -> Any:
     lpips = _import_lpips()
     stored = _ArraysOnly(io.BytesIO(weights_file(backbone).read_bytes())).load()
-    network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # lpips asks torchvision for no weights in a retired way
+        network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
     layers = next(v for k, v in stored.items() if k.startswith(("AlexNet", "VGG16")))
     convolutions = [m for m in network.net.modules() if isinstance(m, nn.Conv2d)]
     for i, convolution in enumerate(convolutions):
