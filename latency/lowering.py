@@ -19,7 +19,7 @@ from dataclasses import asdict
 from functools import cache as memoised
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from latency.ops import Op
 from search_spaces.blocks import Block, Shape
@@ -27,6 +27,8 @@ from search_spaces.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import nn
+
+Module = TypeVar("Module", bound="nn.Module")
 
 _FORMAT = 2
 _SEED = 0
@@ -124,10 +126,8 @@ def _convert(module: nn.Module, shapes: Sequence[Shape]) -> Any:
     import coremltools
     import torch
 
-    generator = torch.Generator().manual_seed(_SEED)
+    randomise(module)
     with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(generator=generator)
         examples = tuple(torch.zeros((1, *shape)) for shape in shapes)
         exported = torch.export.export(module.eval(), examples).run_decompositions({})
     program = coremltools.convert(
@@ -137,6 +137,17 @@ def _convert(module: nn.Module, shapes: Sequence[Shape]) -> Any:
         compute_precision=coremltools.precision.FLOAT16,
     )
     return program.functions["main"]
+
+
+def randomise(module: Module) -> Module:
+    """Overwrites the parameters, in place, with random values: none is simplified away."""
+    import torch
+
+    generator = torch.Generator().manual_seed(_SEED)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(generator=generator)
+    return module
 
 
 def _canonical(function: Any) -> tuple[Op, ...]:

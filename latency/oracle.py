@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from latency import lowering
+from latency.ops import Precision
 from latency.table import LatencyTable
 from search_spaces.blocks import Block, Design, Network, Stage
 from search_spaces.hints import did_you_mean
+
+UPPER, POINT = "upper value", "point estimate"
 
 
 @dataclass(frozen=True)
@@ -38,17 +44,14 @@ class Estimate:
     Attributes:
         device: the table's.
         provenance: the table's: `measured` or `analytic`.
+        held_against: `upper value` or `point estimate`: what a budget is held against.
         stages: name -> estimate, in the design's order.
     """
 
     device: str
     provenance: str
+    held_against: str
     stages: Mapping[str, StageEstimate]
-
-    @property
-    def held_against(self) -> str:
-        """Which figure a budget is held against: the upper value only where it was measured."""
-        return "upper value" if self.provenance == "measured" else "point estimate"
 
     def held_ms(self, limit: str) -> float:
         """The figure that a limit called `<stage>_ms` is held against.
@@ -61,7 +64,7 @@ class Estimate:
             hint = did_you_mean(limit, names)
             raise ValueError(f"no latency {limit!r}; there are {', '.join(names)}{hint}")
         estimate = names[limit]
-        return estimate.upper_ms if self.provenance == "measured" else estimate.total_ms
+        return estimate.upper_ms if self.held_against == UPPER else estimate.total_ms
 
     def as_record(self) -> dict[str, float]:
         """Flat: `<stage>_ms` and `<stage>_ms_upper` of each stage, and its parts.
@@ -85,10 +88,15 @@ class LatencyOracle:
 
     Attributes:
         table: the device.
+        precision: that networks run in.
+        margin_percent: what upper values add; None takes the table's. A stated margin also makes
+            the budget hold against the upper value of an analytic table.
         cache: folder of the lowered blocks; default `lowering.default_cache()`.
     """
 
     table: LatencyTable
+    precision: Precision = "fp16"
+    margin_percent: float | None = None
     cache: Path | None = None
     _prices_ms: dict[tuple[type, str], float] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -104,6 +112,26 @@ class LatencyOracle:
         """`measured` or `analytic`."""
         return self.table.provenance
 
+    @property
+    def held_against(self) -> str:
+        """What a budget is held against: the upper value of what was measured, else the point.
+
+        An analytic table's margin is too wide to search by, unless the user states one.
+        """
+        stated = self.margin_percent is not None
+        return UPPER if stated or self.provenance == "measured" else POINT
+
+    @property
+    def upper_factor(self) -> float:
+        """What upper values are of point estimates."""
+        stated = self.margin_percent
+        return 1 + (self.table.margin_percent if stated is None else stated) / 100
+
+    @property
+    def held_factor(self) -> float:
+        """What the figure that a budget is held against is of the point estimate."""
+        return self.upper_factor if self.held_against == UPPER else 1.0
+
     def estimate(self, design: Design) -> Estimate:
         """Latency of each stage for the whole image.
 
@@ -115,7 +143,7 @@ class LatencyOracle:
             name: self._stage(stage, design.tiles_per_image)
             for name, stage in design.stages.items()
         }
-        return Estimate(self.device, self.provenance, stages)
+        return Estimate(self.device, self.provenance, self.held_against, stages)
 
     def unlowered(self, blocks: Iterable[Block]) -> list[Block]:
         """The distinct blocks that are not on disk yet, so that a caller may lower them at once."""
@@ -125,35 +153,57 @@ class LatencyOracle:
 
     def _stage(self, stage: Stage, tiles: int) -> StageEstimate:
         blocks = tuple(
-            (step.name, step.block.signature, tiles * self._block_ms(step.block))
+            (step.name, step.block.signature, tiles * self.block_ms(step.block))
             for step in stage.network.steps
         )
         tile_network_ms = self.table.dispatch_ms + sum(ms for *_, ms in blocks) / tiles
-        tile_coding_ms = self._coding_ms(stage)
-        overlapped_ms = (tiles - 1) * max(tile_network_ms, tile_coding_ms)
-        total_ms = tile_network_ms + tile_coding_ms + overlapped_ms
+        tile_coding_ms = self.coding_ms(
+            stage.symbols_encoded, stage.symbols_decoded, _macs(stage.cpu_network)
+        )
+        total_ms = float(pipelined_ms(tile_network_ms, tile_coding_ms, tiles))
         return StageEstimate(
             total_ms=total_ms,
-            upper_ms=total_ms * (1 + self.table.margin_percent / 100),
+            upper_ms=total_ms * self.upper_factor,
             network_ms=tiles * tile_network_ms,
             coding_ms=tiles * tile_coding_ms,
             blocks=blocks,
         )
 
-    def _block_ms(self, block: Block) -> float:
+    def block_ms(self, block: Block) -> float:
+        """One run of a block without the dispatch; lowered unless it was.
+
+        Raises:
+            MissingRowError: a measured table that lacks it.
+            LoweringError: Core ML cannot express it.
+        """
         key = (type(block), block.signature)
         if key not in self._prices_ms:
             ops = lowering.lower(block, self.cache)
-            self._prices_ms[key] = self.table.price_ms(block.signature, ops)
+            self._prices_ms[key] = self.table.price_ms(block.signature, ops, self.precision)
         return self._prices_ms[key]
 
-    def _coding_ms(self, stage: Stage) -> float:
-        """CPU time a tile; the cores work on different tiles."""
+    def coding_ms(self, encoded: float, decoded: float, macs: float) -> float:
+        """CPU time a tile; the cores work on different tiles.
+
+        Args:
+            encoded: symbols written.
+            decoded: symbols read.
+            macs: of the CPU's network.
+        """
         cpu = self.table.cpu
-        total_ns = stage.symbols_encoded * cpu.encode_ns_per_symbol
-        total_ns += stage.symbols_decoded * cpu.decode_ns_per_symbol
-        total_ns += _macs(stage.cpu_network) * cpu.ns_per_mac
-        return total_ns / cpu.cores / 1e6
+        total_ns = encoded * cpu.encode_ns_per_symbol + decoded * cpu.decode_ns_per_symbol
+        return (total_ns + macs * cpu.ns_per_mac) / cpu.cores / 1e6
+
+
+def pipelined_ms(network_ms: Any, coding_ms: Any, tiles: Any) -> Any:
+    """An image whose tiles are coded on the CPU while others are on the accelerator.
+
+    Args:
+        network_ms: of one tile; numbers or arrays.
+        coding_ms: of one tile.
+        tiles: of the image.
+    """
+    return network_ms + coding_ms + (tiles - 1) * np.maximum(network_ms, coding_ms)
 
 
 def within(estimate: Estimate, limits: Mapping[str, float]) -> bool:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from latency.oracle import Estimate, LatencyOracle
+from latency.score import Scorer
 from search_spaces.blocks import Block, Design
+from search_spaces.parts import PartsError, find_parts
 from search_spaces.space import Architecture, Codes, SearchSpace
 
 Code = tuple[int, ...]
@@ -70,7 +73,6 @@ class Gate:
         self.space = space
         self.oracles = oracles
         self.limits = limits
-        self._known: dict[Code, list[float]] = {}
 
     def price(self, architecture: Architecture) -> Price:
         """Latency and size of one architecture; lowers blocks that no one lowered before."""
@@ -90,8 +92,15 @@ class Gate:
         Returns:
             Shape (N, L), a column for each of `flat_limits`.
         """
-        rows = [self._held_ms(tuple(row)) for row in codes.tolist()]
-        return np.array(rows, dtype=np.float64).reshape(len(codes), len(self.flat_limits))
+        if self._scorers is None:
+            rows = [self._held(self._price(self._design(tuple(row)))) for row in codes.tolist()]
+            return np.array(rows, dtype=np.float64).reshape(len(codes), len(self.flat_limits))
+        scored = {d: s.score(codes) * s.oracle.held_factor for d, s in self._scorers.items()}
+        columns = [
+            scored[device][:, self._scorers[device].stages.index(name.removesuffix("_ms"))]
+            for device, name, _ in self.flat_limits
+        ]
+        return np.stack(columns, axis=1)
 
     def feasible(self, codes: Codes) -> NDArray[np.bool_]:
         """Which canonical codes, shape (N, P), are inside every device's budget. Shape (N,)."""
@@ -131,15 +140,18 @@ class Gate:
         Raises:
             BudgetError: with the smallest value found for every limit.
         """
-        if self.feasible(np.array([self.space.reference.code])).all():
-            return
+        limits = np.array([limit for *_, limit in self.flat_limits])
+        nearest = self.held_ms(np.array([self.space.reference.code]))
         for _ in range(count // _BATCH):
-            if self.feasible(self.space.sample(rng, _BATCH)).any():
+            if (nearest <= limits).all(axis=1).any():
                 return
-        raise BudgetError(self._nearest(count))
+            held_ms = self.held_ms(self.space.sample(rng, _BATCH))
+            if (held_ms <= limits).all(axis=1).any():
+                return
+            nearest = np.vstack([nearest, held_ms]).min(axis=0, keepdims=True)
+        raise BudgetError(self._none_inside(nearest[0], count))
 
-    def _nearest(self, count: int) -> str:
-        nearest = np.array(list(self._known.values())).min(axis=0)
+    def _none_inside(self, nearest: NDArray[np.float64], count: int) -> str:
         smallest = [
             f"{device} {name} {held:.1f} of {limit:g}"
             for (device, name, limit), held in zip(self.flat_limits, nearest, strict=True)
@@ -149,10 +161,14 @@ class Gate:
             f" found: {', '.join(smallest)}; raise the budget or take a space with smaller members"
         )
 
-    def _held_ms(self, code: Code) -> list[float]:
-        if code not in self._known:
-            self._known[code] = self._held(self._price(self._design(code)))
-        return self._known[code]
+    @cached_property
+    def _scorers(self) -> dict[str, Scorer] | None:
+        """By device; None where the space cannot be taken apart, and each code is built instead."""
+        try:
+            parts = find_parts(self.space)
+            return {device: Scorer(oracle, parts) for device, oracle in self.oracles.items()}
+        except PartsError:
+            return None
 
     def _held(self, price: Price) -> list[float]:
         return [price.estimates[device].held_ms(name) for device, name, _ in self.flat_limits]

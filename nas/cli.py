@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from nas import __version__, cli_codec, cli_read, cli_search
+from nas import __version__, cli_codec, cli_latency, cli_read, cli_search
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -23,7 +23,12 @@ def cli() -> None:
     """Searches learned image codecs that stay inside a latency budget on a phone."""
 
 
-for command in (*cli_search.COMMANDS, *cli_read.COMMANDS, *cli_codec.COMMANDS):
+for command in (
+    *cli_search.COMMANDS,
+    *cli_read.COMMANDS,
+    *cli_latency.COMMANDS,
+    *cli_codec.COMMANDS,
+):
     cli.add_command(command)
 
 
@@ -50,6 +55,7 @@ def _exit_code(problem: Exception) -> int | None:
     """2 for a wrong request, 1 for a run that failed, None for a defect of this program."""
     from evaluators.protocol import SetupError
     from latency.lowering import LoweringError
+    from latency.measure.backend import MeasureError
     from latency.table import MissingRowError, TableError
     from nas.budget import BudgetError
     from nas.experiment import ExperimentError
@@ -61,7 +67,10 @@ def _exit_code(problem: Exception) -> int | None:
     from search_spaces.space import SpaceError
 
     wrong = (ExperimentError, SpaceError, SetupError, StudyError, BudgetError, CodecFileError)
-    if isinstance(problem, (*wrong, TableError, MissingRowError, LoweringError, PictureFileError)):
+    if isinstance(
+        problem,
+        (*wrong, TableError, MissingRowError, LoweringError, MeasureError, PictureFileError),
+    ):
         return 2
     return 1 if isinstance(problem, (SearchError, WorkerError, OutputError)) else None
 

@@ -116,7 +116,7 @@ def _latency(space: SearchSpace, device: str, stated: Mapping[str, float | None]
     from rich.progress import track
 
     from latency.oracle import LatencyOracle
-    from latency.table import load_table
+    from latency.table_files import load_table
     from nas.budget import Gate
     from nas.experiment import DEFAULT_LIMITS, ExperimentError
     from nas.space_document import latency_document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -108,15 +109,46 @@ class SearchDisplay:
             # What runs now is half done, on average.
             pace_seconds = self._elapsed_seconds() / (finished + running / 2)
             bounds.append((self._trials - done - running / 2) * pace_seconds)
-        return f", {_duration(max(0.0, min(bounds)))} left" if bounds else ""
+        return f", {duration(max(0.0, min(bounds)))} left" if bounds else ""
 
     def _elapsed_seconds(self) -> float:
         return time.monotonic() - self._start
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time as people say it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def tracked(what: str, events: Iterable[tuple[int, int]]) -> Iterator[None]:
+    """Shows how far something is that says so itself; yields after each event.
+
+    Args:
+        what: is done, for people.
+        events: how much is done and how much is left, after each piece.
+    """
+    console = Console(stderr=True, highlight=False)
+    start = time.monotonic()
+    said = 0.0
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}"),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task(what, total=None, text="")
+        for done, left in events:
+            seconds = (time.monotonic() - start) / done * left
+            text = f"{done:,}/{done + left:,}, {duration(seconds)} left"
+            bar.update(task, completed=done, total=done + left, text=text)
+            if not console.is_terminal and (done >= said + (done + left) / 20 or not left):
+                console.print(f"{what}: {text}", soft_wrap=True)
+                said = done
+            yield

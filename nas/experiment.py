@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError
 
 from evaluators.protocol import Direction
-from latency.table import LatencyTable, load_table
+from latency.table import LatencyTable
+from latency.table_files import load_table
 from nas.plugin import EvaluatorSpec, accepted, all_settings
 from search_spaces.load import find_space, load_space
 from search_spaces.space import SearchSpace

@@ -34,7 +34,8 @@ _MOST_ROWS = 20_000
 _LARGEST_TABLE = 2**18
 
 Place = tuple[str, str, str]
-"""Stage, kind and name: a step of its `network` or `cpu_network`, its `symbols`; or `weights`."""
+"""Stage, kind and name: a step of its `network` or `cpu_network`, its `symbols`; or, of the whole
+design, `weights` and the `tiles` of an `image`."""
 Piece = Block | int
 Pieces = Mapping[Place, Piece]
 Measure = Callable[[Place, Piece], float]
@@ -250,6 +251,7 @@ def pieces(design: Design) -> Pieces:
     Weights that several stages share are under `weights` once.
     """
     found: dict[Place, Piece] = {("", "weights", n): block for n, block in design.blocks.items()}
+    found["", "image", "tiles"] = design.tiles_per_image
     for name, stage in design.stages.items():
         found |= {(name, "network", step.name): step.block for step in stage.network.steps}
         if stage.cpu_network is not None:

@@ -32,10 +32,25 @@ def read_yaml(file: Path, error: type[ValueError]) -> dict[str, Any]:
         error: unreadable, not YAML, or not a mapping.
     """
     try:
-        content = _content(file)
+        if file.stat().st_size > _LARGEST_BYTES:
+            raise error(f"{file} is not YAML: it is larger than {_LARGEST_BYTES:,} bytes")
+        text = file.read_text(encoding="utf-8")
     except OSError as problem:
         raise error(f"cannot read {file}: {problem.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as problem:
+    except UnicodeDecodeError as problem:
+        raise error(f"{file} is not YAML: {_reason(problem)}") from None
+    return parse_yaml(text, file, error)
+
+
+def parse_yaml(text: str, file: Path, error: type[ValueError]) -> dict[str, Any]:
+    """As `read_yaml`, of a text that was read already; `file` is for messages.
+
+    Raises:
+        error: not YAML, or not a mapping.
+    """
+    try:
+        content = _content(text)
+    except (yaml.YAMLError, RecursionError) as problem:
         raise error(f"{file} is not YAML: {_reason(problem)}") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise error(f"{file}: expected a mapping of names to values")
@@ -179,10 +194,8 @@ def _reason(problem: Exception) -> str:
     return " ".join(str(problem).replace('"<unicode string>", ', "").split())
 
 
-def _content(file: Path) -> Any:
-    if file.stat().st_size > _LARGEST_BYTES:
-        raise yaml.YAMLError(f"it is larger than {_LARGEST_BYTES:,} bytes")
-    loader = _StrictLoader(file.read_text(encoding="utf-8"))
+def _content(text: str) -> Any:
+    loader = _StrictLoader(text)
     node = loader.get_single_node()
     if node is None:
         return None

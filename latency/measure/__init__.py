@@ -1,0 +1,1 @@
+"""Measuring latency tables: packages, backends, campaigns, validation."""
