@@ -29,11 +29,12 @@ from evaluators import decoder, perceptual, photos, scoring, shared, training
 from evaluators.cache import CROP, TrainingCache, write_cache
 from evaluators.devices import torch_device
 from evaluators.metrics import bd_rate
+from evaluators.precision import at_precision
 from evaluators.protocol import Direction, SetupError
-from search_spaces.blocks import Design
+from search_spaces.blocks import Design, Precision
 from search_spaces.codec.constants import LEVELS
 from search_spaces.codec.family import build_design
-from search_spaces.codec.model import Codec
+from search_spaces.codec.model import Codec, one_hot
 from search_spaces.codec.saved import save_codec
 from search_spaces.files import replacing
 from search_spaces.space import Architecture, SearchSpace
@@ -61,6 +62,7 @@ class ProxyEvaluator:
         level: the one of them at which `bpp_coded`, `psnr` and `lpips` are reported.
         crops: held-back crops of 192 x 192 that are scored, at most.
         seed: of the shared part.
+        precision: that a trained decoder is rounded to before it is scored.
     """
 
     data: str = "sample"
@@ -75,6 +77,7 @@ class ProxyEvaluator:
     level: int = 3
     crops: int = 24
     seed: int = 0
+    precision: Precision = "fp16"
 
     def __post_init__(self) -> None:
         if len(set(self.levels)) < 4 or not set(self.levels) <= set(range(LEVELS)):
@@ -202,9 +205,10 @@ class ProxyEvaluator:
         _save(codec, space, architecture, file)
         trained = time.monotonic()
         held_back = scoring.load_held_back(folder)
-        score = scoring.score(codec, held_back, self.levels, device)
+        rounded = self._rounded(codec, TrainingCache(folder), device)
+        score = scoring.score(rounded, held_back, self.levels, device)
         picture = file.with_suffix(".png")
-        scoring.save_picture(codec, held_back, self.levels.index(self.level), self.level, picture)
+        scoring.save_picture(rounded, held_back, self.levels.index(self.level), self.level, picture)
         at_level = next(p for p in score["rd_points"] if p["level"] == self.level)
         return {
             **score,
@@ -215,10 +219,19 @@ class ProxyEvaluator:
             "score_seconds": time.monotonic() - trained,
             "peak_bytes": _peak_bytes(),
             "device": str(device),
+            "precision": self.precision,
             "codec": str(file),
             "reconstruction": str(picture),
             "lpips_backbone": "alex, LPIPS 0.1, inputs in [-1, 1]",
         }
+
+    def _rounded(self, codec: Codec, cache: TrainingCache, device: torch.device) -> Codec:
+        """The codec at the precision it is scored at; ranges come from training crops."""
+        rng = np.random.default_rng(0)
+        crops = [cache.draw(self.batch, rng, level) for level in self.levels]
+        latents = torch.cat([crop.latents for crop in crops]).to(device)
+        levels = torch.cat([one_hot(*crop.levels.tolist()) for crop in crops]).to(device)
+        return at_precision(codec, self.precision, latents, levels)
 
     def _shared(self, design: Design, directory: Path) -> Path:
         """Folder of the shared part that this design has, trained once by whoever comes first."""

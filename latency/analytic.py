@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from latency.ops import Op
-from search_spaces.blocks import Shape
+from search_spaces.blocks import Precision, Shape
 
 FP16_BYTES = 2
 FREE = frozenset({"cast", "expand_dims", "identity", "reshape", "squeeze"})
@@ -25,24 +25,70 @@ FUSED = frozenset(
 ARITHMETIC = frozenset({"conv", "conv_transpose", "linear", "matmul"})
 
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Bytes = Annotated[int, Field(ge=1, le=4)]
 
 
-class AnalyticModel(BaseModel):
-    """Coefficients that price one operation in fp16."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Width(_Strict):
+    """What a precision changes: the size of its numbers, and how fast they are multiplied.
+
+    Attributes:
+        weight_bytes: of one weight in memory.
+        activation_bytes: of one value between two operations.
+        mac_speed_up: multiply-accumulates a second over those of fp16.
+    """
+
+    weight_bytes: _Bytes
+    activation_bytes: _Bytes
+    mac_speed_up: _Positive = 1.0
+
+
+class AnalyticModel(_Strict):
+    """Coefficients that price one operation, and the precisions they hold for.
+
+    Attributes:
+        ms_per_megabyte: of 10^6 bytes that an operation reads or writes.
+        ms_per_gmac: of 10^9 multiply-accumulates in fp16.
+        precisions: that are priced, and what each changes.
+    """
+
     ms_per_megabyte: _Positive
     ms_per_gmac: _Positive
+    precisions: Annotated[dict[Precision, Width], Field(min_length=1)]
 
-    def price_ms(self, ops: Sequence[Op]) -> float:
-        """Milliseconds of one run of the operations, in their order, without the dispatch."""
+    def price_ms(self, ops: Sequence[Op], precision: Precision = "fp16") -> float:
+        """Milliseconds of one run of the operations, in their order, without the dispatch.
+
+        Raises:
+            ValueError: the model does not price this precision.
+        """
+        return sum(self.op_ms(ops, precision))
+
+    def op_ms(self, ops: Sequence[Op], precision: Precision = "fp16") -> list[float]:
+        """Milliseconds of each operation, 0.0 for free ones; they add up to `price_ms`.
+
+        Args:
+            ops: in order of execution, of the fp16 program, whatever the precision.
+            precision: that they run in.
+
+        Raises:
+            ValueError: the model does not price this precision.
+        """
+        if precision not in self.precisions:
+            raise ValueError(f"prices {', '.join(sorted(self.precisions))}, not {precision}")
+        width = self.precisions[precision]
         befores = [None, *ops][: len(ops)]
-        return sum(self._op_ms(op, before) for op, before in zip(ops, befores, strict=True))
+        return [self._op_ms(op, before, width) for op, before in zip(ops, befores, strict=True)]
 
-    def _op_ms(self, op: Op, before: Op | None) -> float:
+    def _op_ms(self, op: Op, before: Op | None, width: Width) -> float:
         if is_free(op, before):
             return 0.0
-        return moved_bytes(op) / 1e6 * self.ms_per_megabyte + op.macs / 1e9 * self.ms_per_gmac
+        megabytes = moved_bytes(op, width.weight_bytes, width.activation_bytes) / 1e6
+        gmacs = op.macs / 1e9 / width.mac_speed_up
+        return megabytes * self.ms_per_megabyte + gmacs * self.ms_per_gmac
 
 
 def is_free(op: Op, before: Op | None) -> bool:
@@ -53,9 +99,16 @@ def is_free(op: Op, before: Op | None) -> bool:
     return op.type in FUSED and fuses
 
 
-def moved_bytes(op: Op) -> int:
-    """Bytes read and written by an operation: activations in and out, and weights, in fp16."""
-    return FP16_BYTES * sum(map(_values, (*op.inputs, *op.weights, *op.outputs)))
+def moved_bytes(op: Op, weight_bytes: int = FP16_BYTES, activation_bytes: int = FP16_BYTES) -> int:
+    """Bytes read and written by an operation: activations in and out, and weights.
+
+    Args:
+        op: of the fp16 program.
+        weight_bytes: of one weight.
+        activation_bytes: of one value of an activation.
+    """
+    activations = sum(map(_values, (*op.inputs, *op.outputs)))
+    return activation_bytes * activations + weight_bytes * sum(map(_values, op.weights))
 
 
 def _values(shape: Shape) -> int:

@@ -1,26 +1,21 @@
-"""From blocks to the Core ML operations that a device runs: each block once, kept on disk.
-
-The only file that imports coremltools' converter.
-"""
+"""From blocks to the Core ML operations that a device runs: each block once, kept on disk."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import io
 import json
-import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from functools import cache as memoised
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from latency.conversion import LoweringError as LoweringError
+from latency.conversion import one_line, program_of, quiet
+from latency.conversion import randomise as randomise
 from latency.ops import Op
 from search_spaces.blocks import Block, Shape
 from search_spaces.files import write_atomically
@@ -28,15 +23,8 @@ from search_spaces.files import write_atomically
 if TYPE_CHECKING:
     from torch import nn
 
-Module = TypeVar("Module", bound="nn.Module")
-
 _FORMAT = 2
-_SEED = 0
 _LONGEST_ATTRIBUTE = 16
-
-
-class LoweringError(ValueError):
-    """A block that Core ML cannot express, or a cache folder that cannot be used."""
 
 
 def default_cache() -> Path:
@@ -101,13 +89,10 @@ def lower_module(module: nn.Module, shapes: Sequence[Shape], name: str) -> tuple
         LoweringError: Core ML cannot express the module.
     """
     try:
-        with _quiet():
-            return _canonical(_convert(module, shapes))
+        with quiet():
+            return _canonical(program_of(module, shapes))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise LoweringError(
-            f"{name} cannot be lowered to Core ML: {type(error).__name__}: {reason}"
-        ) from error
+        raise LoweringError(f"{name} cannot be lowered to Core ML: {one_line(error)}") from error
 
 
 def _lower(block: Block) -> tuple[Op, ...]:
@@ -119,35 +104,6 @@ def _lower(block: Block) -> tuple[Op, ...]:
     with torch.random.fork_rng(devices=[]):
         module = fold(block.build())
         return lower_module(module, block.input_shapes, block.signature)
-
-
-def _convert(module: nn.Module, shapes: Sequence[Shape]) -> Any:
-    """The `main` function of the fp16 program that coremltools makes of a module."""
-    import coremltools
-    import torch
-
-    randomise(module)
-    with torch.no_grad():
-        examples = tuple(torch.zeros((1, *shape)) for shape in shapes)
-        exported = torch.export.export(module.eval(), examples).run_decompositions({})
-    program = coremltools.convert(
-        exported,
-        convert_to="milinternal",
-        minimum_deployment_target=coremltools.target.iOS17,
-        compute_precision=coremltools.precision.FLOAT16,
-    )
-    return program.functions["main"]
-
-
-def randomise(module: Module) -> Module:
-    """Overwrites the parameters, in place, with random values: none is simplified away."""
-    import torch
-
-    generator = torch.Generator().manual_seed(_SEED)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(generator=generator)
-    return module
 
 
 def _canonical(function: Any) -> tuple[Op, ...]:
@@ -250,23 +206,3 @@ def _from_json(op: dict[str, Any]) -> Op:
     shapes = {key: tuple(map(tuple, op[key])) for key in ("inputs", "weights", "outputs")}
     attributes = tuple((str(name), str(value)) for name, value in op["attributes"])
     return Op(type=op["type"], attributes=attributes, dtype=op["dtype"], **shapes)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back coremltools' progress bars and its warnings about versions and missing macOS.
-
-    Errors still rise: only what is printed on the way is dropped.
-    """
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Before the redirection, so that handlers made on import write to the true stderr.
-            importlib.import_module("coremltools")
-            with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
-                yield
-    finally:
-        logger.setLevel(level)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 from search_spaces.blocks import Shape
-
-Precision = Literal["fp32", "fp16", "w8", "w8a8"]
-"""Of weights and activations; w8 has weights of 8 bits, w8a8 activations too."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from latency import lowering
-from latency.ops import Precision
 from latency.table import LatencyTable
-from search_spaces.blocks import Block, Design, Network, Stage
+from search_spaces.blocks import Block, Design, Network, Precision, Stage
 from search_spaces.hints import did_you_mean
 
 UPPER, POINT = "upper value", "point estimate"
@@ -122,10 +121,15 @@ class LatencyOracle:
         return UPPER if stated or self.provenance == "measured" else POINT
 
     @property
+    def margin_in_use_percent(self) -> float:
+        """What upper values add to point estimates: the stated margin, else the table's."""
+        stated = self.margin_percent
+        return self.table.margin_percent if stated is None else stated
+
+    @property
     def upper_factor(self) -> float:
         """What upper values are of point estimates."""
-        stated = self.margin_percent
-        return 1 + (self.table.margin_percent if stated is None else stated) / 100
+        return 1 + self.margin_in_use_percent / 100
 
     @property
     def held_factor(self) -> float:

@@ -17,7 +17,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from latency.analytic import AnalyticModel
-from latency.ops import Op, Precision
+from latency.ops import Op
+from search_spaces.blocks import Precision
 
 # Medians are written rounded, samples as they were taken.
 _ROUNDING = 0.005
@@ -169,14 +170,29 @@ class LatencyTable(_Strict):
             precision: what it runs in.
 
         Raises:
-            MissingRowError: no row holds these operations, and no model prices them.
+            MissingRowError: no row holds these operations, and no model prices this precision.
         """
         row = self._index.get(_key(precision, [op.text for op in ops]))
         if row is not None:
             return row.median_ms * self.network_factor
-        if self.model is None:
+        if self.model is None or precision not in self.model.precisions:
             raise MissingRowError(self._missing(block, precision))
-        return self.model.price_ms(ops)
+        return self.model.price_ms(ops, precision)
+
+    def op_ms(self, ops: Sequence[Op], precision: Precision = "fp16") -> list[float]:
+        """Milliseconds of each operation by the model, 0.0 for free ones, without the dispatch.
+
+        Raises:
+            MissingRowError: no model, or not in this precision: rows are of whole blocks.
+        """
+        if self.model is None:
+            raise MissingRowError(
+                f"{self.device} is measured: it prices whole blocks only; name a --space, or a"
+                " device with an analytic table (nas latency devices lists them)"
+            )
+        if precision not in self.model.precisions:
+            raise MissingRowError(self._missing("single operations", precision))
+        return self.model.op_ms(ops, precision)
 
     @property
     def dispatch_ms(self) -> float:
@@ -200,13 +216,18 @@ class LatencyTable(_Strict):
     def precisions(self) -> list[str]:
         """In which something can be priced."""
         known = {row.precision for row in self.rows}
-        return sorted(known | set(["fp16"] if self.model else []))
+        return sorted(known.union(self.model.precisions if self.model else ()))
 
     @cached_property
     def _index(self) -> dict[tuple[str, ...], Row]:
         return {_key(row.precision, row.ops): row for row in self.rows}
 
     def _missing(self, block: str, precision: str) -> str:
+        if self.model is not None:
+            priced = ", ".join(sorted(self.model.precisions))
+            return (
+                f"{self.device} has no latency for {block} {precision}; its model prices {priced}"
+            )
         close = get_close_matches(block, [row.block for row in self.rows], n=1, cutoff=0.0)
         nearest = f"; nearest: {close[0]}" if close else ""
         return (

@@ -81,12 +81,18 @@ _milliseconds = click.FloatRange(min=0, min_open=True)
 @click.command()
 @click.argument("space_name", metavar="SPACE")
 @click.option("--device", help="Price it on this device: a shipped name or a table's path.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "w8", "w8a8"]),
+    help="Default: fp16 where the device's table has it.",
+)
 @click.option("--encode-ms", type=_milliseconds, help="Limit of encoding; default 230.")
 @click.option("--decode-ms", type=_milliseconds, help="Limit of decoding; default 150.")
 @json_option
 def space(
     space_name: str,
     device: str | None,
+    precision: str | None,
     encode_ms: float | None,
     decode_ms: float | None,
     as_json: bool,
@@ -98,18 +104,20 @@ def space(
     from nas.space_document import space_document
     from search_spaces.load import load_space
 
-    if device is None and (encode_ms or decode_ms):
-        raise click.UsageError("--encode-ms and --decode-ms need a --device")
+    if device is None and (precision or encode_ms or decode_ms):
+        raise click.UsageError("--precision, --encode-ms and --decode-ms need a --device")
     loaded = load_space(Path(space_name))
     with Console(stderr=True).status("taking it apart"):
         document = space_document(loaded)
     if device is not None:
         limits = {"encode_ms": encode_ms, "decode_ms": decode_ms}
-        document["latency"] = _latency(loaded, device, limits)
+        document["latency"] = _latency(loaded, device, precision, limits)
     show(document, space_table.space(document), as_json)
 
 
-def _latency(space: SearchSpace, device: str, stated: Mapping[str, float | None]) -> dict[str, Any]:
+def _latency(
+    space: SearchSpace, device: str, precision: str | None, stated: Mapping[str, float | None]
+) -> dict[str, Any]:
     """Prices sampled architectures; lowers what nobody lowered before."""
     import numpy as np
     from rich.console import Console
@@ -119,6 +127,7 @@ def _latency(space: SearchSpace, device: str, stated: Mapping[str, float | None]
     from latency.table_files import load_table
     from nas.budget import Gate
     from nas.experiment import DEFAULT_LIMITS, ExperimentError
+    from nas.latency_estimate import precision_of
     from nas.space_document import latency_document
 
     stages = [f"{stage}_ms" for stage in space.design(space.reference).stages]
@@ -129,7 +138,8 @@ def _latency(space: SearchSpace, device: str, stated: Mapping[str, float | None]
     known = {name: limit or DEFAULT_LIMITS[name] for name, limit in stated.items()}
     table = load_table(device)
     limits = {name: limit for name, limit in known.items() if name in stages}
-    gate = Gate(space, {table.device: LatencyOracle(table)}, {table.device: limits})
+    oracle = LatencyOracle(table, precision_of(table, precision))
+    gate = Gate(space, {table.device: oracle}, {table.device: limits})
     unlowered = gate.unlowered(np.random.default_rng(0))
     console = Console(stderr=True)
     for code in track(list(unlowered.values()), "lowering", console=console, transient=True):

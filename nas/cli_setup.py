@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from latency.oracle import Estimate, LatencyOracle
+from latency.oracle import LatencyOracle
 from nas.budget import Gate
 from nas.experiment import Experiment, ExperimentError, load_experiment, require_name
 from nas.folders import log_folder, study_folder
@@ -40,8 +40,7 @@ def experiment(file: Path, **overrides: Any) -> Experiment:
 
 def gate(experiment: Experiment) -> Gate:
     """The budget's gate over the experiment's devices."""
-    oracles = {device: LatencyOracle(table) for device, table in experiment.tables.items()}
-    return Gate(experiment.space, oracles, experiment.limits)
+    return Gate(experiment.space, experiment.oracles, experiment.limits)
 
 
 def workers(experiment: Experiment, address: str | None) -> Workers:
@@ -73,17 +72,20 @@ def record(experiment: Experiment) -> StudyRecord:
 
 def provenance(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Device -> how its latencies are known and which of them the budget is held against."""
+    return {device: _provenance(oracle) for device, oracle in experiment.oracles.items()}
+
+
+def _provenance(oracle: LatencyOracle) -> dict[str, Any]:
+    table = oracle.table
     return {
-        device: {
-            "kind": table.provenance,
-            "held_against": Estimate(device, table.provenance, {}).held_against,
-            "margin_percent": table.margin_percent,
-            "chip": table.chip,
-            "os_build": table.os_build,
-            "compute_unit": table.compute_unit,
-            "date": table.date.isoformat(),
-        }
-        for device, table in experiment.tables.items()
+        "kind": table.provenance,
+        "held_against": oracle.held_against,
+        "margin_percent": oracle.margin_in_use_percent,
+        "precision": oracle.precision,
+        "chip": table.chip,
+        "os_build": table.os_build,
+        "compute_unit": table.compute_unit,
+        "date": table.date.isoformat(),
     }
 
 
@@ -104,6 +106,7 @@ def check_document(experiment: Experiment, gate: Gate, share_inside: float) -> d
         "provenance": provenance(experiment),
         "objectives": list(experiment.objectives),
         "reference": {name: x for name, x in reference.items() if name != "latency"},
+        "latency": reference["latency"],
         "trials": experiment.trials,
         "workers": count,
         "seconds": _seconds(per_trial, experiment.trials, count),

@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError
 
 from evaluators.protocol import Direction
+from latency.oracle import LatencyOracle
 from latency.table import LatencyTable
 from latency.table_files import load_table
 from nas.plugin import EvaluatorSpec, accepted, all_settings
+from search_spaces.blocks import Precision
 from search_spaces.load import find_space, load_space
 from search_spaces.space import SearchSpace
 from search_spaces.yaml_files import import_object, parse, read_yaml
@@ -23,8 +25,10 @@ DEVICE = "iphone-17-pro-max"
 DEFAULT_LIMITS = {"encode_ms": 230.0, "decode_ms": 150.0}
 DEFAULT_BUDGET = {DEVICE: DEFAULT_LIMITS}
 SAMPLE = "sample"
+_SHARED = ("data", "device", "precision")  # settings of the evaluator at the top level
 
 _Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
+_Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -54,6 +58,8 @@ class _ExperimentFile(_Strict):
     evaluator: StrictStr = "evaluators.proxy:ProxyEvaluator"
     data: StrictStr | None = None
     device: StrictStr | None = None
+    precision: Precision = "fp16"
+    margin: _Percent | dict[str, _Percent] | None = None
     proxy: dict[str, Any] = {}
     trials: Annotated[int, Field(ge=1)] | None = None
     hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -71,7 +77,7 @@ class Experiment:
         space: what is searched.
         space_file: absolute path of the space, or of the experiment that holds it; for the workers.
         limits: device -> metric -> hard limit in ms; the first device's figures are the flat ones.
-        tables: device -> latency table.
+        oracles: device -> what prices architectures on it.
         objectives: one to three metrics, each with the direction that is better.
         population: of the searcher.
         evaluator: what scores a candidate.
@@ -88,7 +94,7 @@ class Experiment:
     space: SearchSpace
     space_file: Path
     limits: Mapping[str, Mapping[str, float]]
-    tables: Mapping[str, LatencyTable]
+    oracles: Mapping[str, LatencyOracle]
     objectives: Mapping[str, Direction]
     population: int
     evaluator: EvaluatorSpec
@@ -148,7 +154,7 @@ def _experiment(document: _ExperimentFile, file: Path, folder: Path) -> Experime
         space=space,
         space_file=space_file,
         limits=_limits(document, tables, stages),
-        tables={table.device: table for table in tables.values()},
+        oracles=_oracles(document, tables),
         objectives=_objectives(document.objectives, evaluator, stages),
         population=document.searcher.population,
         evaluator=evaluator,
@@ -174,10 +180,36 @@ def _limits(
     return dict(limits_by_device)
 
 
+def _oracles(
+    document: _ExperimentFile, tables: Mapping[str, LatencyTable]
+) -> dict[str, LatencyOracle]:
+    """An oracle a device, at the stated precision and margin."""
+    devices = [table.device for table in tables.values()]
+    margins = document.margin
+    if not isinstance(margins, dict):
+        margins = {} if margins is None else dict.fromkeys(devices, margins)
+    for name in margins:
+        if name not in devices:
+            raise ExperimentError(f"margin.{name}: {_instead(name, devices)}")
+    for table in tables.values():
+        if document.precision not in table.precisions:
+            raise ExperimentError(
+                f"precision: {table.device} has no latencies in {document.precision}; it has"
+                f" {', '.join(table.precisions)}"
+            )
+    return {
+        table.device: LatencyOracle(table, document.precision, margins.get(table.device))
+        for table in tables.values()
+    }
+
+
 def _evaluator(document: _ExperimentFile, folder: Path) -> EvaluatorSpec:
     known = accepted(import_object(document.evaluator, folder, "evaluator", ExperimentError))
     settings = dict(document.proxy)
-    for name, value in (("data", _data(document.data, folder)), ("device", document.device)):
+    shared = {"data": _data(document.data, folder), "device": document.device}
+    # Of an evaluator that knows no precision, only the prices depend on it.
+    shared["precision"] = document.precision if "precision" in known else None
+    for name, value in shared.items():
         if name in settings:
             raise ExperimentError(f"proxy.{name}: belongs at the top level, beside study")
         if value is not None and name not in known:
@@ -220,11 +252,13 @@ def _identity(
     return {
         "objectives": document.objectives,
         "budget": document.budget,
+        "precision": document.precision,
+        "margin": document.margin,
         "latency": {name: _digest(table) for name, table in tables.items()},
         "searcher": document.searcher.model_dump(),
         "evaluator": document.evaluator,
         "data": document.data or SAMPLE,
-        "proxy": {k: v for k, v in settings.items() if k not in ("data", "device")},
+        "proxy": {k: v for k, v in settings.items() if k not in _SHARED},
         "seed": document.seed,
     }
 

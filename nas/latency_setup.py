@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from latency.lowering import default_cache
-from latency.measure.backend import Backend, Device, MeasureError
-from latency.measure.campaign import Effort, Plan, plan_space, run, space_blocks
+from latency.measure import validation
+from latency.measure.backend import Backend, Device, MeasureError, require_precision
+from latency.measure.campaign import (
+    Effort,
+    Plan,
+    heat,
+    plan_space,
+    run,
+    space_blocks,
+    whole_networks,
+)
 from latency.measure.coding import measure_coding
 from latency.measure.filling import Filled, fill
 from latency.measure.host import Host
 from latency.measure.journal import Journal
 from latency.merge import merge_tables
-from latency.ops import Precision
+from latency.oracle import LatencyOracle
 from latency.pool import lower_all
 from latency.table import Cpu, LatencyTable, TableError
-from latency.table_files import load_table, save_table, shipped_tables
+from latency.table_files import find_table, load_table, save_table, shipped_tables
 from nas.display import tracked
 from nas.experiment import require_name
+from search_spaces.blocks import Precision
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
 
 _SEED = 0
+_HEAT_SECONDS = 600.0  # sustained speed is reached after about ten minutes
 _APPLE = re.compile(r"(iphone|ipad)\b.*")
 
 
@@ -77,13 +90,9 @@ def target(
         device = load_table(device).device if Path(device).is_file() else Path(device).stem
     require_name(device, "--device")
     kind = backend or ("coreml" if _APPLE.fullmatch(device) else "host")
-    default: Precision = "fp32" if kind == "host" else "fp16"
-    return Target(
-        device,
-        output or Path(f"{device}.yaml"),
-        _backend(kind, device, threads),
-        precision or default,  # type: ignore[arg-type]
-    )
+    made = _backend(kind, device, threads)
+    chosen = precision or made.precisions[0]
+    return Target(device, output or Path(f"{device}.yaml"), made, chosen)  # type: ignore[arg-type]
 
 
 def _backend(kind: str, device: str, threads: int) -> Backend:
@@ -92,6 +101,23 @@ def _backend(kind: str, device: str, threads: int) -> Backend:
     from latency.measure.coreml import CoreMLPhone
 
     return CoreMLPhone(device, default_cache().parent / "coreml")
+
+
+def ready(target: Target) -> Device:
+    """The device, once it is sure that it can be measured into the table that is there.
+
+    Raises:
+        MeasureError: there is no such device, or it does not run the precision.
+        TableError: the table is of another chip or compute unit, or not measured.
+    """
+    require_precision(target.backend, target.precision)
+    device = target.backend.describe()
+    if target.file.is_file():
+        table = load_table(target.file)
+        require_same(table, device)
+        if table.provenance != "measured":
+            raise TableError(f"{target.file}: is analytic; choose another --output")
+    return device
 
 
 def planned(target: Target, space_name: Path, networks: int) -> Plan:
@@ -111,16 +137,18 @@ def lowered(space: SearchSpace) -> None:
         pass
 
 
-def measure(target: Target, plan: Plan, effort: Effort, speed: str) -> Filled:
+def measure(target: Target, device: Device, plan: Plan, effort: Effort, speed: str) -> Filled:
     """Measures what the plan still misses and writes the table, merged into the one there.
 
     Raises:
-        MeasureError: nothing can be measured.
-        TableError: the table there is of something else.
+        MeasureError: a package could not be measured.
+        TableError: the table there is of another speed.
     """
-    device = target.backend.describe()
     cpu = coding_costs(target)
     journal = Journal(target.samples, header(target, device, speed))
+    if speed == "sustained":
+        for _ in tracked("heating, seconds", heat(plan, target.backend, _HEAT_SECONDS)):
+            pass
     for _ in tracked("measuring", _visits(plan, target, journal, effort)):
         pass
     command = " ".join(["nas", *map(shlex.quote, sys.argv[1:])])
@@ -130,6 +158,47 @@ def measure(target: Target, plan: Plan, effort: Effort, speed: str) -> Filled:
         table = merge_tables(load_table(target.file), table)
     save_table(table, target.file)
     return Filled(table, filled.unmeasured)
+
+
+def validate(
+    target: Target, space_name: Path, networks: int, rounds: int, seed: int, save: bool
+) -> dict[str, Any]:
+    """Predicts whole networks, measures them, and says how far off the table was.
+
+    Args:
+        target: the table and its device.
+        space_name: that networks are drawn from.
+        networks: how many.
+        rounds: in which each is visited.
+        seed: of the draw; not that of a campaign, whose networks made the table.
+        save: writes the error, and a margin from it, into the table.
+
+    Raises:
+        TableError, MissingRowError: the table cannot be used, or lacks a block.
+        MeasureError: nothing can be measured.
+    """
+    file = target.file if target.file.is_file() else find_table(target.device)
+    table, device = load_table(file), target.backend.describe()
+    warning = require_same(table, device)
+    drawn = whole_networks(load_space(space_name), networks, seed, target.precision)
+    predictions = validation.predict(drawn, LatencyOracle(table, target.precision))
+    samples = target.file.with_suffix(f".{target.precision}.validation.jsonl")
+    journal = Journal(samples, header(target, device, table.speed))
+    visits = validation.run(predictions, target.backend, journal, rounds, seed)
+    for _ in tracked("measuring", visits):
+        pass
+    document = validation.report(predictions, journal, table.margin_percent)
+    if save and not document["void"]:
+        save_table(_validated(table, document), file)
+    about = {"device": table.device, "table": str(file), "precision": target.precision}
+    return {**about, "seed": seed, "warning": warning, **document}
+
+
+def _validated(table: LatencyTable, document: Mapping[str, Any]) -> LatencyTable:
+    """With the error that was found, and a margin that 95 % of the networks are inside."""
+    error = round(document["mean_absolute_error_percent"], 2)
+    margin = math.ceil(10 * document["p95_error_percent"]) / 10
+    return table.model_copy(update={"held_out_error_percent": error, "margin_percent": margin})
 
 
 def header(target: Target, device: Device, speed: str) -> dict[str, object]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from torch import nn
 
 Shape = tuple[int, ...]
+
+Precision = Literal["fp32", "fp16", "w8", "w8a8"]
+"""Of weights and activations; w8 has weights of 8 bits and activations of fp16, w8a8 both of 8."""
 
 
 class Block(Protocol):

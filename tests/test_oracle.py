@@ -9,7 +9,8 @@ import pytest
 
 from latency import lowering
 from latency.oracle import Estimate, LatencyOracle, StageEstimate, within
-from latency.table import LatencyTable, MissingRowError, Row, load_table, save_table
+from latency.table import Dispatch, LatencyTable, MissingRowError, Row
+from latency.table_files import load_table, save_table
 from search_spaces.blocks import Design, Network, Stage, Step
 from search_spaces.codec import coding_blocks
 from search_spaces.load import load_space
@@ -33,18 +34,25 @@ def quantiser(symbols_decoded: int, tiles: int, count: int = 1) -> Design:
     return Design({"decode": Stage(network, symbols_decoded=symbols_decoded)}, tiles, 512**2)
 
 
+def row(block: str, ops: list[str], ms: float) -> Row:
+    samples = {"repeats": 3, "once_ms": [0.1], "repeated_ms": [0.1 + 2 * ms]}
+    return Row(block=block, ops=ops, precision="fp16", median_ms=ms, spread_percent=0.0, **samples)
+
+
 def measured(row_ms: float, cache: Path, device: str = "test-phone") -> LatencyTable:
     ops = [op.text for op in lowering.lower(coding_blocks.Quantise(16, False), cache)]
-    row = Row(block="quantise", ops=ops, precision="fp16", samples_ms=[row_ms], median_ms=row_ms)
-    header = {"device": device, "provenance": "measured", "model": None, "rows": [row]}
-    costs = {"dispatch_ms": 0.25, "margin_percent": 10.0}
+    header = {"device": device, "provenance": "measured", "model": None}
+    dispatch = Dispatch(median_ms=0.25, samples_ms=[0.25])
+    costs = {"rows": [row("quantise", ops, row_ms)], "dispatch": dispatch, "margin_percent": 10.0}
     return load_table(DEVICE).model_copy(update={**header, **costs})
 
 
 def test_slower_network_hides_the_coding_of_all_tiles_but_one(cache: Path) -> None:
     table = measured(1.0, cache)
     symbols = round(0.5e6 * table.cpu.cores / table.cpu.decode_ns_per_symbol)
-    stage = LatencyOracle(table, cache).estimate(quantiser(symbols, tiles=48)).stages["decode"]
+    stage = (
+        LatencyOracle(table, cache=cache).estimate(quantiser(symbols, tiles=48)).stages["decode"]
+    )
     assert stage.total_ms == pytest.approx(48 * 1.25 + 0.5, rel=1e-4)
     assert stage.network_ms == pytest.approx(48 * 1.25)
     assert stage.coding_ms == pytest.approx(48 * 0.5, rel=1e-4)
@@ -54,12 +62,14 @@ def test_slower_network_hides_the_coding_of_all_tiles_but_one(cache: Path) -> No
 def test_slower_coding_hides_the_network_of_all_tiles_but_one(cache: Path) -> None:
     table = measured(1.0, cache)
     symbols = round(2e6 * table.cpu.cores / table.cpu.decode_ns_per_symbol)
-    stage = LatencyOracle(table, cache).estimate(quantiser(symbols, tiles=48)).stages["decode"]
+    stage = (
+        LatencyOracle(table, cache=cache).estimate(quantiser(symbols, tiles=48)).stages["decode"]
+    )
     assert stage.total_ms == pytest.approx(48 * 2 + 1.25, rel=1e-4)
 
 
 def test_dispatch_is_paid_once_a_tile_and_not_once_a_block(cache: Path) -> None:
-    stage = LatencyOracle(measured(1.0, cache), cache).estimate(quantiser(0, 10, count=3))
+    stage = LatencyOracle(measured(1.0, cache), cache=cache).estimate(quantiser(0, 10, count=3))
     assert stage.stages["decode"].network_ms == pytest.approx(10 * (3 * 1.0 + 0.25))
 
 
@@ -69,7 +79,7 @@ def test_cpu_network_and_written_symbols_count_as_coding(cache: Path) -> None:
     cpu = Network(("hyper", "level"), (step,), ("scale",))
     plain = quantiser(0, 1)
     stage = Stage(plain.stages["decode"].network, cpu, symbols_encoded=1000)
-    estimate = LatencyOracle(table, cache).estimate(Design({"encode": stage}, 1, 512**2))
+    estimate = LatencyOracle(table, cache=cache).estimate(Design({"encode": stage}, 1, 512**2))
     expected_ns = 1000 * table.cpu.encode_ns_per_symbol + step.block.macs * table.cpu.ns_per_mac
     coding_ms = expected_ns / table.cpu.cores / 1e6
     assert estimate.stages["encode"].coding_ms == pytest.approx(coding_ms)
@@ -77,25 +87,23 @@ def test_cpu_network_and_written_symbols_count_as_coding(cache: Path) -> None:
 
 def test_measured_table_without_the_block_is_an_error_and_never_zero(cache: Path) -> None:
     with pytest.raises(MissingRowError, match=r"test-phone has no latency for analysis"):
-        LatencyOracle(measured(1.0, cache), cache).estimate(SPACE.design(SPACE.reference))
+        LatencyOracle(measured(1.0, cache), cache=cache).estimate(SPACE.design(SPACE.reference))
 
 
 def test_measured_table_drops_into_the_place_of_the_analytic_one(
     cache: Path, tmp_path: Path
 ) -> None:
     analytic, design = load_table(DEVICE), SPACE.design(SPACE.reference)
-    oracle = LatencyOracle(analytic, cache)
+    oracle = LatencyOracle(analytic, cache=cache)
     rows = []
     for block in design.accelerator_blocks:
         ops = lowering.lower(block, cache)
         ms = 2 * analytic.price_ms(block.signature, ops)
-        lines = [op.text for op in ops]
-        rows.append(
-            Row(block=block.signature, ops=lines, precision="fp16", samples_ms=[ms], median_ms=ms)
-        )
-    change = {"provenance": "measured", "model": None, "rows": rows, "dispatch_ms": 0.0}
+        rows.append(row(block.signature, [op.text for op in ops], ms))
+    dispatch = Dispatch(median_ms=0.1, samples_ms=[0.1])
+    change = {"provenance": "measured", "model": None, "rows": rows, "dispatch": dispatch}
     save_table(analytic.model_copy(update=change), tmp_path / "phone.yaml")
-    slower = LatencyOracle(load_table(tmp_path / "phone.yaml"), cache).estimate(design)
+    slower = LatencyOracle(load_table(tmp_path / "phone.yaml"), cache=cache).estimate(design)
     faster = oracle.estimate(design)
     for stage in ("encode", "decode"):
         twice = [2 * ms for *_, ms in faster.stages[stage].blocks]
@@ -104,7 +112,7 @@ def test_measured_table_drops_into_the_place_of_the_analytic_one(
 
 
 def test_block_shares_add_up_to_the_network_without_dispatch(cache: Path) -> None:
-    oracle, design = LatencyOracle(load_table(DEVICE), cache), SPACE.design(SPACE.reference)
+    oracle, design = LatencyOracle(load_table(DEVICE), cache=cache), SPACE.design(SPACE.reference)
     stage = oracle.estimate(design).stages["decode"]
     dispatch_ms = design.tiles_per_image * oracle.table.dispatch_ms
     assert sum(ms for *_, ms in stage.blocks) + dispatch_ms == pytest.approx(stage.network_ms)
@@ -113,7 +121,7 @@ def test_block_shares_add_up_to_the_network_without_dispatch(cache: Path) -> Non
 
 
 def test_deeper_decoder_costs_more_and_encoding_does_not_change(cache: Path) -> None:
-    oracle = LatencyOracle(load_table(DEVICE), cache)
+    oracle = LatencyOracle(load_table(DEVICE), cache=cache)
     choices = [{**SPACE.reference.choices, "decoder.half.depth": depth} for depth in (1, 2, 6)]
     architectures = [SPACE.architecture(SPACE.encode(choice)) for choice in choices]
     records = [oracle.estimate(SPACE.design(a)).as_record() for a in architectures]
@@ -123,7 +131,7 @@ def test_deeper_decoder_costs_more_and_encoding_does_not_change(cache: Path) -> 
 
 
 def test_record_names_every_stage_and_the_parts_of_the_last(cache: Path) -> None:
-    record = LatencyOracle(load_table(DEVICE), cache).estimate(SPACE.design(SPACE.reference))
+    record = LatencyOracle(load_table(DEVICE), cache=cache).estimate(SPACE.design(SPACE.reference))
     assert set(record.as_record()) == {
         *("encode_ms", "encode_ms_upper", "encode_network_ms", "encode_coding_ms"),
         *("decode_ms", "decode_ms_upper", "network_ms", "coding_ms"),
@@ -132,7 +140,10 @@ def test_record_names_every_stage_and_the_parts_of_the_last(cache: Path) -> None
 
 def estimate(provenance: str) -> Estimate:
     stage = StageEstimate(100.0, 125.0, 80.0, 20.0, ())
-    return Estimate("phone", provenance, {"encode": stage, "decode": stage})
+    held_against = LatencyOracle(
+        load_table(DEVICE).model_copy(update={"provenance": provenance})
+    ).held_against
+    return Estimate("phone", provenance, held_against, {"encode": stage, "decode": stage})
 
 
 def test_budget_is_held_against_the_upper_value_only_where_it_was_measured() -> None:
@@ -153,7 +164,7 @@ def test_limit_on_an_unknown_stage_names_the_nearest() -> None:
 
 
 def test_unlowered_blocks_are_named_once_until_they_are_on_disk(tmp_path: Path) -> None:
-    oracle = LatencyOracle(load_table(DEVICE), tmp_path)
+    oracle = LatencyOracle(load_table(DEVICE), cache=tmp_path)
     block = coding_blocks.Quantise(16, False)
     assert oracle.unlowered([block, coding_blocks.Quantise(16, False)]) == [block]
     lowering.lower(block, tmp_path)

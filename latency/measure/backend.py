@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from latency.ops import Precision
-from search_spaces.blocks import Network, Shape
+from search_spaces.blocks import Network, Precision, Shape
 
 
 class MeasureError(ValueError):
@@ -53,6 +52,11 @@ class Device:
 class Backend(Protocol):
     """A device that runs packages."""
 
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """That it can run, the usual one first."""
+        ...
+
     def describe(self) -> Device:
         """The device as a table's header names it.
 
@@ -75,3 +79,17 @@ class Backend(Protocol):
             MeasureError: the package cannot be translated, or did not run.
         """
         ...
+
+
+def require_precision(backend: Backend, precision: Precision) -> None:
+    """Fails before anything is translated.
+
+    Raises:
+        MeasureError: the backend does not run this precision.
+    """
+    if precision not in backend.precisions:
+        known = " or ".join(backend.precisions)
+        raise MeasureError(
+            f"this backend runs {known}, not {precision}; measure with --precision"
+            f" {backend.precisions[0]}"
+        )

@@ -6,8 +6,10 @@ falls on all rows alike, and not on those that happened to be measured meanwhile
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,9 +26,9 @@ from latency.measure.packages import (
     repeat,
     row_plan,
 )
-from latency.ops import Op, Precision
+from latency.ops import Op
 from latency.table import median_and_spread, slope_ms
-from search_spaces.blocks import Block
+from search_spaces.blocks import Block, Precision
 from search_spaces.codec.blocks import Scale
 from search_spaces.parts import PartsError, find_parts
 from search_spaces.space import SearchSpace
@@ -172,13 +174,38 @@ def run(
         random.Random(f"{seed} {number}").shuffle(due)
         for i, group in enumerate(due):
             for each in group:
-                if not journal.has(each.name, number):
-                    journal.add(each.name, number, backend.sample_ms(each, _runs(each)))
+                visit(each, number, backend, journal)
             done += 1
             later = max(effort.fewest_rounds - number - 1, 0) * (
                 len(plan.rows) + len(plan.networks) + 1
             )
             yield done, len(due) - i - 1 + later
+
+
+def heat(plan: Plan, backend: Backend, seconds: float) -> Iterator[tuple[int, int]]:
+    """Keeps a device busy with whole networks, so that it throttles as it does in long use.
+
+    Yields:
+        Seconds done and seconds left, after each visit.
+    """
+    packages = [*plan.networks] or [row.repeated for row in plan.rows]
+    start = time.monotonic()
+    for each in itertools.cycle(packages):
+        backend.sample_ms(each, _runs(each))
+        done = math.ceil(time.monotonic() - start)
+        yield done, max(0, math.ceil(seconds) - done)
+        if done >= seconds:
+            return
+
+
+def visit(each: Package, number: int, backend: Backend, journal: Journal) -> None:
+    """Times a package in a round, unless that was done before.
+
+    Raises:
+        MeasureError: it cannot be translated, or did not run.
+    """
+    if not journal.has(each.name, number):
+        journal.add(each.name, number, backend.sample_ms(each, _runs(each)))
 
 
 def _due(plan: Plan, journal: Journal, effort: Effort, number: int) -> list[tuple[Package, ...]]:

@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latency.measure.backend import Device, MeasureError, Package
+from latency.conversion import network_module
+from latency.measure.backend import Device, MeasureError, Package, require_precision
+from search_spaces.blocks import Precision
 from search_spaces.files import replacing, write_atomically
 
 if TYPE_CHECKING:
@@ -54,6 +56,11 @@ class Host:
     reference_ms: float | None = None
     _reference: Callable[[], float] | None = field(default=None, init=False, repr=False)
 
+    @property
+    def precisions(self) -> tuple[Precision, ...]:
+        """ONNX models keep the weights as torch has them."""
+        return ("fp32",)
+
     def describe(self) -> Device:
         """This machine."""
         return replace(self._machine(), reference_ms=self.nominal_ms())
@@ -68,10 +75,7 @@ class Host:
 
     def sample_ms(self, package: Package, runs: int) -> list[float]:
         """Runs of a package, each as if nobody disturbed; see `Backend.sample_ms`."""
-        if package.precision != "fp32":
-            raise MeasureError(
-                f"this machine runs fp32, not {package.precision}; measure with --precision fp32"
-            )
+        require_precision(self, package.precision)
         run = self._session(self._translated(package))
         run()
         before_ms = self._reference_now_ms()
@@ -141,11 +145,7 @@ def _package_bytes(package: Package) -> bytes:
     """The package as an ONNX model, its weights random as for lowering."""
     import torch
 
-    from latency.lowering import randomise
-    from search_spaces.build import NetworkModule, fold
-
-    with torch.random.fork_rng(devices=[]):
-        module = randomise(fold(NetworkModule(package.network)))
+    module = network_module(package.network)
     examples = [torch.zeros((1, *package.input_shapes[name])) for name in package.network.inputs]
     try:
         return _exported(module, examples)

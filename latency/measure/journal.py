@@ -7,9 +7,22 @@ import os
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from latency.measure.backend import MeasureError
+
+
+class _Visit(BaseModel):
+    """A line of the journal."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    package: str
+    round: Annotated[int, Field(ge=0)]
+    runs_ms: Annotated[
+        list[Annotated[float, Field(gt=0, allow_inf_nan=False)]], Field(min_length=1)
+    ]
 
 
 class Journal:
@@ -53,7 +66,7 @@ class Journal:
         return {number: statistics.median(runs_ms) for number, runs_ms in visits}
 
     def _resume(self, lines: list[dict[str, Any]], header: dict[str, Any]) -> None:
-        first, *visits = lines
+        first, visits = lines[0], [_visit(line, self.file) for line in lines[1:]]
         differing = [key for key in header if first.get(key) != header[key]]
         if differing:
             key = differing[0]
@@ -62,8 +75,7 @@ class Journal:
                 " go on there, or choose another --output"
             )
         for visit in visits:
-            rounds = self._visits.setdefault(visit["package"], {})
-            rounds[int(visit["round"])] = visit["runs_ms"]
+            self._visits.setdefault(visit.package, {})[visit.round] = visit.runs_ms
 
     def _append(self, content: dict[str, Any]) -> None:
         # One write a line, so that a line broken off can only be the last.
@@ -81,12 +93,25 @@ def _lines(file: Path) -> list[dict[str, Any]]:
         return []
     content = file.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(file, len(whole))
     try:
         lines = [json.loads(line) for line in whole.splitlines()]
-    except ValueError:
-        raise MeasureError(f"{file}: is no journal of samples; move it away") from None
+    except (ValueError, RecursionError):
+        raise _foreign(file) from None
     if not all(isinstance(line, dict) for line in lines):
-        raise MeasureError(f"{file}: is no journal of samples; move it away")
+        raise _foreign(file)
+    if not lines and content and not content.startswith(b"{"):
+        raise _foreign(file)
+    if len(whole) < len(content):
+        os.truncate(file, len(whole))
     return lines
+
+
+def _visit(line: dict[str, Any], file: Path) -> _Visit:
+    try:
+        return _Visit.model_validate(line)
+    except ValidationError:
+        raise _foreign(file) from None
+
+
+def _foreign(file: Path) -> MeasureError:
+    return MeasureError(f"{file}: is no journal of samples; move it away")

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from latency.measure.backend import Package
-from latency.ops import Op, Precision
-from search_spaces.blocks import Block, Network, Step
+from latency.ops import Op
+from search_spaces.blocks import Block, Network, Precision, Step
 
 
 @dataclass(frozen=True)
