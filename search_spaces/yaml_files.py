@@ -83,8 +83,9 @@ def import_object(path: str, folder: Path, key: str, error: type[ValueError]) ->
         raise error(f"{key}: {path!r} is not package.module:Name or ./file.py:Name")
     try:
         module = _load(module_path, folder)
-    except (ImportError, OSError, SyntaxError) as problem:
-        raise error(f"{key}: cannot import {module_path!r}: {problem}") from None
+    except Exception as problem:  # a user's own file may raise anything
+        what = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise error(f"{key}: cannot import {module_path!r}: {what}") from problem
     if not hasattr(module, name):
         hint = did_you_mean(name, dir(module))
         raise error(f"{key}: {module_path} has no {name!r}{hint}")

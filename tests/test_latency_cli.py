@@ -50,6 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("latency")
     (folder / "small.yaml").write_text(SPACE)
     (folder / "modules.py").write_text(MODULE)
+    (folder / "raises.py").write_text("raise RuntimeError('no licence\\nat all')")
     done = toy.nas(folder, *MEASURE, "--networks", "4", "--json", timeout_seconds=300)
     assert done.returncode == 0, done.stderr
     (folder / "measured.json").write_text(done.stdout)
@@ -233,6 +234,7 @@ WRONG = {
         ["--module", "modules.py:broken", "--input", "1x3x8x8"],
         "no weights at hand",
     ),
+    "raises": (["--module", "raises.py:f", "--input", "1x3x8x8"], "'raises.py': no licence"),
     "no module": (["--module", "modules.py:no_module", "--input", "1x3x8x8"], "gives a int"),
     "no input": (["--module", "modules.py:small"], "--input: is missing"),
     "bad input": (["--module", "modules.py:small", "--input", "3,8,8"], "is no shape such as"),

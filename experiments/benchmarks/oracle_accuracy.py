@@ -36,7 +36,8 @@ GOAL_WITHIN_10_PERCENT, GOAL_OVER_REPEATABILITY = 95.0, 1.2
 
 def main() -> None:
     arguments = _arguments()
-    target = latency_setup.target("host", arguments.table, "host", None, threads=1)
+    known = load_table(arguments.table).device if arguments.table.is_file() else "host"
+    target = latency_setup.target(known, arguments.table, "host", None, threads=1)
     if not arguments.table.is_file():
         device = latency_setup.ready(target)
         plan = latency_setup.planned(target, arguments.space, networks=16)

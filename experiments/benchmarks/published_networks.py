@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import sys
 from collections.abc import Sequence
@@ -10,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import library, nn
+from torch import nn
 
+from evaluators.torchvision_operators import declare_missing_operators
 from latency.lowering import lower_module
 from latency.ops import Op
 from search_spaces.blocks import Precision
@@ -84,17 +83,7 @@ def _built(timm: Any, row: Timed) -> nn.Module:
 
 
 def _import_timm() -> Any:
-    """timm imports torchvision, whose operators do not load beside a CPU build of torch.
-
-    None of the networks uses them, so that declaring them is enough.
-    """
-    if not torch.cuda.is_available():
-        for name in ("nms", "qnms"):
-            with contextlib.suppress(RuntimeError):
-                library.define(
-                    f"torchvision::{name}",
-                    "(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor",
-                )
+    declare_missing_operators()  # timm imports torchvision
     try:
         import timm
     except ImportError as error:

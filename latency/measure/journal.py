@@ -72,7 +72,7 @@ class Journal:
             key = differing[0]
             raise MeasureError(
                 f"{self.file}: begun with {key} {first.get(key)!r}, now {header[key]!r};"
-                " go on there, or choose another --output"
+                " go on there, or move that file away"
             )
         for visit in visits:
             self._visits.setdefault(visit.package, {})[visit.round] = visit.runs_ms
