@@ -161,6 +161,11 @@ class Gate:
             f" found: {', '.join(smallest)}; raise the budget or take a space with smaller members"
         )
 
+    @property
+    def prices_at_once(self) -> bool:
+        """Whether matrices of codes are priced without building each."""
+        return self._scorers is not None
+
     @cached_property
     def _scorers(self) -> dict[str, Scorer] | None:
         """By device; None where the space cannot be taken apart, and each code is built instead."""

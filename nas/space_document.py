@@ -16,6 +16,7 @@ from search_spaces.rules import RuleError
 from search_spaces.space import Parameter, SearchSpace
 
 _BINS = 12
+_PRICED = 2**22  # architectures that are enumerated and priced in a second or two
 
 
 def space_document(space: SearchSpace) -> dict[str, Any]:
@@ -45,14 +46,17 @@ def space_document(space: SearchSpace) -> dict[str, Any]:
 
 
 def latency_document(gate: Gate) -> dict[str, Any]:
-    """How a space lies to a budget, from uniformly drawn architectures.
+    """How a space lies to a budget: all of it where it is small enough, else drawn uniformly.
 
     Returns:
-        By device `share_inside` of its own limits with its standard error `share_error`, `sampled`,
+        By device `share_inside` of its own limits with its standard error `share_error`, `sampled`
+        (null where every architecture was priced), `priced`,
         `provenance`, `held_against`, and `metrics`: by metric its `limit_ms`, `range_ms`, the
         reference's `reference_ms` and a histogram, `counts` between `edges_ms`.
     """
-    codes = gate.space.sample(np.random.default_rng(0), SAMPLES)
+    whole = gate.prices_at_once and gate.space.exact and gate.space.size <= _PRICED
+    space, rng = gate.space, np.random.default_rng(0)
+    codes = space.enumerate() if whole else space.sample(rng, SAMPLES)
     held = gate.held_ms(codes)
     reference = gate.price(gate.space.reference).estimates
     devices: dict[str, Any] = {}
@@ -61,8 +65,9 @@ def latency_document(gate: Gate) -> dict[str, Any]:
         share = float((own <= list(limits.values())).all(axis=1).mean())
         devices[device] = {
             "share_inside": share,
-            "share_error": math.sqrt(share * (1 - share) / len(codes)),
-            "sampled": len(codes),
+            "share_error": 0.0 if whole else math.sqrt(share * (1 - share) / len(codes)),
+            "sampled": None if whole else len(codes),
+            "priced": len(codes),
             "provenance": reference[device].provenance,
             "held_against": reference[device].held_against,
             "metrics": {

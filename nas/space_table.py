@@ -49,9 +49,11 @@ def space(document: Mapping[str, Any]) -> RenderableType:
 def _latencies(device: str, document: Mapping[str, Any]) -> list[RenderableType]:
     """The share inside the budget, and a histogram by metric with the limit marked."""
     share, error = document["share_inside"], document["share_error"]
-    head = Text(f"{share:.1%} (± {error:.1%}) inside the budget", style="bold")
+    unsure = f" (± {error:.1%})" if document["sampled"] else ""
+    head = Text(f"{share:.1%}{unsure} inside the budget", style="bold")
     provenance = {device: {"kind": document["provenance"], **document}}
-    about = f" of {document['sampled']:,} sampled. {held_against(provenance)}."
+    of = f"{document['priced']:,}{' sampled' if document['sampled'] else ''}"
+    about = f" of {of}. {held_against(provenance)}."
     parts: list[RenderableType] = [head.append(about, style="not bold")]
     for name, found in document["metrics"].items():
         low, high = (f"{ms:.1f}" for ms in found["range_ms"])
