@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nas.cli_options import json_option, show
+from nas.cli_options import json_option, show, warn
 
 _device = click.option(
     "--device", required=True, metavar="NAME", help="A device's name, or its table's path."
@@ -147,7 +147,7 @@ def devices(tables: tuple[str, ...], as_json: bool) -> None:
     documents = []
     for name in (*shipped_tables(), *tables):
         table = load_table(name)
-        _warn(table.stale)
+        warn(table.stale)
         documents.append(latency_tables.device_document(table, str(find_table(name))))
     show(documents, latency_tables.devices(documents), as_json)
 
@@ -165,7 +165,7 @@ def merge(first: Path, second: Path, output: Path) -> None:
 
     merged = merge_tables(load_table(first), load_table(second))
     save_table(merged, output)
-    _warn(merged.stale)
+    warn(merged.stale)
     click.echo(f"{output}: {len(merged.rows):,} rows", err=True)
 
 
@@ -212,11 +212,6 @@ def estimate(
     assert space_name is not None
     document = latency_estimate.of_architecture(device, space_name, stated, precision)
     show(document, latency_tables.architecture(document), as_json)
-
-
-def _warn(message: str | None) -> None:
-    if message:
-        click.echo(f"nas: {message}", err=True)
 
 
 COMMANDS = (latency,)

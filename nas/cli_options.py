@@ -27,6 +27,12 @@ def show(document: Mapping[str, Any] | list[Any], table: RenderableType, as_json
     print_table(table)
 
 
+def warn(message: str | None) -> None:
+    """One line on stderr, if there is something to say."""
+    if message:
+        click.echo(f"nas: {message}", err=True)
+
+
 def print_table(table: RenderableType) -> None:
     """Prints a table on stdout, at least 100 columns wide where there is no terminal."""
     from rich.console import Console

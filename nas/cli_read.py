@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import json_option, show, storage_option
+from nas.cli_options import json_option, show, storage_option, warn
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
@@ -137,6 +137,7 @@ def _latency(
             raise ExperimentError(f"{option}: {space.name} has {', '.join(stages)} only")
     known = {name: limit or DEFAULT_LIMITS[name] for name, limit in stated.items()}
     table = load_table(device)
+    warn(table.stale)
     limits = {name: limit for name, limit in known.items() if name in stages}
     oracle = LatencyOracle(table, precision_of(table, precision))
     gate = Gate(space, {table.device: oracle}, {table.device: limits})

@@ -12,6 +12,7 @@ from typing import Any
 
 from latency.oracle import LatencyOracle
 from nas.budget import Gate
+from nas.cli_options import warn
 from nas.experiment import Experiment, ExperimentError, load_experiment, require_name
 from nas.folders import log_folder, study_folder
 from nas.records import StudyRecord
@@ -35,6 +36,8 @@ def experiment(file: Path, **overrides: Any) -> Experiment:
     if overrides.get("study"):
         require_name(overrides["study"], "--study")
     loaded.evaluator.build(ExperimentError).check()
+    for oracle in loaded.oracles.values():
+        warn(oracle.table.stale)
     return replace(loaded, **{k: value for k, value in overrides.items() if value is not None})
 
 

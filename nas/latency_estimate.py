@@ -13,6 +13,7 @@ from latency.oracle import LatencyOracle
 from latency.table import LatencyTable
 from latency.table_files import load_table
 from nas import latency_tables
+from nas.cli_options import warn
 from nas.experiment import ExperimentError
 from search_spaces.blocks import Precision, Shape
 from search_spaces.hints import did_you_mean
@@ -43,6 +44,7 @@ def of_module(
         LoweringError: Core ML cannot express the module.
     """
     table = load_table(device)
+    warn(table.stale)
     chosen = precision_of(table, precision)
     shapes = [_shape(text) for text in inputs]
     if not shapes:
@@ -67,6 +69,7 @@ def of_architecture(
         SpaceError, TableError, MissingRowError, LoweringError: as everywhere.
     """
     table, space = load_table(device), load_space(space_name)
+    warn(table.stale)
     oracle = LatencyOracle(table, precision_of(table, precision))
     choices = {**space.reference.choices, **dict(_choice(space, text) for text in stated)}
     architecture = space.architecture(space.encode(choices))

@@ -202,6 +202,11 @@ def test_two_tables_merge_and_a_stale_system_warns(folder: Path) -> None:
     assert len(load_table(folder / "merged.yaml").rows) == len(table.rows)
     listed = toy.nas(folder, "latency", "devices", "merged.yaml")
     assert "measured under another build" in listed.stderr
+    priced = toy.nas(
+        folder, "latency", "estimate", "--device", "merged.yaml", "--space", "small.yaml", "--json"
+    )
+    assert json.loads(priced.stdout)["device"] == "here"
+    assert "measured under another build" in priced.stderr
 
 
 def test_devices_are_listed_with_their_provenance(folder: Path) -> None:
