@@ -88,6 +88,13 @@ _milliseconds = click.FloatRange(min=0, min_open=True)
 )
 @click.option("--encode-ms", type=_milliseconds, help="Limit of encoding; default 230.")
 @click.option("--decode-ms", type=_milliseconds, help="Limit of decoding; default 150.")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="STAGE_ms=MS",
+    help="Limit of another stage, for spaces of other things than codecs.",
+)
 @json_option
 def space(
     space_name: str,
@@ -95,6 +102,7 @@ def space(
     precision: str | None,
     encode_ms: float | None,
     decode_ms: float | None,
+    limits: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Shows a search space: a YAML file or a shipped name."""
@@ -104,15 +112,26 @@ def space(
     from nas.space_document import space_document
     from search_spaces.load import load_space
 
-    if device is None and (precision or encode_ms or decode_ms):
-        raise click.UsageError("--precision, --encode-ms and --decode-ms need a --device")
+    if device is None and (precision or encode_ms or decode_ms or limits):
+        raise click.UsageError("--precision and limits need a --device")
     loaded = load_space(Path(space_name))
     with Console(stderr=True).status("taking it apart"):
         document = space_document(loaded)
     if device is not None:
-        limits = {"encode_ms": encode_ms, "decode_ms": decode_ms}
-        document["latency"] = _latency(loaded, device, precision, limits)
+        stated = {"encode_ms": encode_ms, "decode_ms": decode_ms, **_parsed(limits)}
+        document["latency"] = _latency(loaded, device, precision, stated)
     show(document, space_table.space(document), as_json)
+
+
+def _parsed(limits: tuple[str, ...]) -> dict[str, float]:
+    parsed = {}
+    for text in limits:
+        name, _, value = text.partition("=")
+        try:
+            parsed[name] = _milliseconds.convert(value, None, None)  # type: ignore[arg-type]
+        except click.BadParameter as problem:
+            raise click.UsageError(f"--limit: {text!r}: {problem.message}") from None
+    return parsed
 
 
 def _latency(
@@ -135,12 +154,13 @@ def _latency(
         if limit is not None and name not in stages:
             option = f"--{name.replace('_', '-')}"
             raise ExperimentError(f"{option}: {space.name} has {', '.join(stages)} only")
-    known = {name: limit or DEFAULT_LIMITS[name] for name, limit in stated.items()}
+    known = {n: limit or DEFAULT_LIMITS[n] for n, limit in stated.items() if n in stages}
+    if not known:
+        raise ExperimentError(f"--limit: is missing; name one, such as --limit {stages[0]}=100")
     table = load_table(device)
     warn(table.stale)
-    limits = {name: limit for name, limit in known.items() if name in stages}
     oracle = LatencyOracle(table, precision_of(table, precision))
-    gate = Gate(space, {table.device: oracle}, {table.device: limits})
+    gate = Gate(space, {table.device: oracle}, {table.device: known})
     unlowered = gate.unlowered(np.random.default_rng(0))
     console = Console(stderr=True)
     for code in track(list(unlowered.values()), "lowering", console=console, transient=True):

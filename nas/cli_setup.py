@@ -16,7 +16,7 @@ from nas.cli_options import warn
 from nas.experiment import Experiment, ExperimentError, load_experiment, require_name
 from nas.folders import log_folder, study_folder
 from nas.records import StudyRecord
-from nas.tasks import Setting
+from nas.tasks import Setting, cap_threads
 from nas.workers import Workers
 
 _LIBRARIES = ("nas-codecs", "torch", "coremltools", "pymoo", "optuna", "ray", "numpy")
@@ -46,14 +46,15 @@ def gate(experiment: Experiment) -> Gate:
     return Gate(experiment.space, experiment.oracles, experiment.limits)
 
 
-def workers(experiment: Experiment, address: str | None) -> Workers:
+def workers(experiment: Experiment, address: str | None, shared: Path | None = None) -> Workers:
     """Workers that are not started yet.
 
     Args:
         experiment: states how many.
         address: of a Ray cluster to join, or None for a local one.
+        shared: what evaluations share; default the study's own folder.
     """
-    shared = (study_folder(experiment.study) / "shared").resolve()
+    shared = (shared or study_folder(experiment.study) / "shared").resolve()
     setting = Setting(
         str(experiment.space_file), experiment.evaluator, str(shared), experiment.seed
     )
@@ -96,6 +97,7 @@ def check_document(experiment: Experiment, gate: Gate, share_inside: float) -> d
     """What `nas check` found, JSON-ready; `seconds` is None when the evaluator states none."""
     evaluator = experiment.evaluator.build(ExperimentError)
     timed = getattr(evaluator, "seconds_per_trial", None)
+    cap_threads()  # as workers are: what is timed is what will run
     per_trial = timed(experiment.space) if callable(timed) else None
     count = experiment.workers or os.cpu_count() or 1
     reference = gate.price(experiment.space.reference).as_record()
@@ -123,6 +125,7 @@ def _seconds(per_trial: float | None, trials: int | None, count: int) -> float |
 def _about(experiment: Experiment) -> dict[str, Any]:
     return {
         "experiment": experiment.file.read_text(encoding="utf-8"),
+        "file": str(experiment.file.resolve()),
         "versions": {name: version(name) for name in _LIBRARIES},
         "machine": {"python": platform.python_version(), "system": platform.platform()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -24,6 +24,7 @@ from search_spaces.yaml_files import import_object, parse, read_yaml
 DEVICE = "iphone-17-pro-max"
 DEFAULT_LIMITS = {"encode_ms": 230.0, "decode_ms": 150.0}
 DEFAULT_BUDGET = {DEVICE: DEFAULT_LIMITS}
+DEFAULT_OBJECTIVES = ["bd_rate_lpips", "decode_ms"]
 SAMPLE = "sample"
 _SHARED = ("data", "device", "precision")  # settings of the evaluator at the top level
 
@@ -50,10 +51,7 @@ class _ExperimentFile(_Strict):
     budget: Annotated[
         dict[str, Annotated[dict[str, _Milliseconds], Field(min_length=1)]], Field(min_length=1)
     ] = DEFAULT_BUDGET
-    objectives: Annotated[list[StrictStr], Field(min_length=1, max_length=3)] = [
-        "bd_rate_lpips",
-        "decode_ms",
-    ]
+    objectives: Annotated[list[StrictStr], Field(min_length=1, max_length=3)] = DEFAULT_OBJECTIVES
     searcher: _Searcher = _Searcher()
     evaluator: StrictStr = "evaluators.proxy:ProxyEvaluator"
     data: StrictStr | None = None
@@ -155,7 +153,7 @@ def _experiment(document: _ExperimentFile, file: Path, folder: Path) -> Experime
         space_file=space_file,
         limits=_limits(document, tables, stages),
         oracles=_oracles(document, tables),
-        objectives=_objectives(document.objectives, evaluator, stages),
+        objectives=_objectives(document, evaluator, stages),
         population=document.searcher.population,
         evaluator=evaluator,
         trials=document.trials,
@@ -172,6 +170,8 @@ def _limits(
     valid = [f"{stage}_ms" for stage in stages]
     for device, limits in document.budget.items():
         for name in limits:
+            if name not in valid and "budget" not in document.model_fields_set:
+                raise ExperimentError(f"budget: is missing; state limits of {', '.join(valid)}")
             if name not in valid:
                 raise ExperimentError(f"budget.{device}.{name}: {_instead(name, valid)}")
     limits_by_device = {tables[name].device: limits for name, limits in document.budget.items()}
@@ -224,11 +224,14 @@ def _data(data: str | None, folder: Path) -> str | None:
 
 
 def _objectives(
-    names: Sequence[str], spec: EvaluatorSpec, stages: Sequence[str]
+    document: _ExperimentFile, spec: EvaluatorSpec, stages: Sequence[str]
 ) -> dict[str, Direction]:
+    names, stated = document.objectives, "objectives" in document.model_fields_set
     valid: dict[str, Direction] = dict(spec.build(ExperimentError).metrics)
     valid |= dict.fromkeys(price_metrics(stages), "minimize")
     for name in names:
+        if name not in valid and not stated:
+            raise ExperimentError(f"objectives: is missing; choose from {', '.join(valid)}")
         if name not in valid:
             raise ExperimentError(f"objectives: unknown {name!r}; {_instead(name, valid)}")
     if len(set(names)) < len(names):

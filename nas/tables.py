@@ -14,16 +14,27 @@ from nas.entries import held_against
 _SHOWN = ("bpp_coded", "psnr", "lpips", "encode_ms", "decode_ms", "parameters", "kmacs_per_pixel")
 _HEADS = {
     "bd_rate_lpips": "BD-rate\nLPIPS %",
+    "bd_rate_ms_ssim": "BD-rate\nMS-SSIM %",
     "bd_rate_psnr": "BD-rate\nPSNR %",
     "bpp_coded": "bpp\ncoded",
     "bpp_estimated": "bpp\nest.",
     "psnr": "PSNR\ndB",
+    "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS",
+    "lpips_vgg": "LPIPS\nvgg",
     "parameters": "para-\nmeters",
     "kmacs_per_pixel": "kMACs\n/pixel",
     "learned_gain_db": "gain\ndB",
 }
-_DIGITS = {"bpp_coded": 4, "bpp_estimated": 4, "lpips": 4, "psnr": 2, "learned_gain_db": 2}
+_DIGITS = {
+    "bpp_coded": 4,
+    "bpp_estimated": 4,
+    "ms_ssim": 4,
+    "lpips": 4,
+    "lpips_vgg": 4,
+    "psnr": 2,
+    "learned_gain_db": 2,
+}
 
 
 def front(document: Mapping[str, Any]) -> RenderableType:
@@ -62,6 +73,32 @@ def trial(document: Mapping[str, Any]) -> RenderableType:
     for device, stages in document["blocks"].items():
         parts += [_blocks(f"{device}, {stage}", rows) for stage, rows in stages.items()]
     return Group(*parts, Text(f"{held_against(document['provenance'])}."))
+
+
+def confirmed(document: Mapping[str, Any]) -> RenderableType:
+    """What became of each architecture when it was trained again."""
+    objectives = document["objectives"]
+    table = columns(["trial", *(_head(n) for n in objectives), "recorded", "seeds", "", "key"])
+    for entry in document["confirmed"]:
+        mean, half = entry["mean"] or {}, entry["interval"] or {}
+        figures = [
+            f"{number(n, mean[n])}{f' ± {number(n, half[n])}' if half[n] is not None else ''}"
+            if mean
+            else "failed"
+            for n in objectives
+        ]
+        before = " / ".join(number(n, entry["recorded"][n]) for n in objectives)
+        verdict = "stands" if entry["survives"] else "does not survive"
+        row = [str(entry["trial"]), *figures, before, str(entry["seeds"]), verdict, entry["key"]]
+        table.add_row(*row, style="" if entry["survives"] else "dim")
+    head = Text(f"{document['study']}: ", style="bold")
+    stand = sum(entry["survives"] for entry in document["confirmed"])
+    head.append(
+        f"{stand} of {len(document['confirmed'])} stand after {document['seeds']} trainings of"
+        f" {document['longer']:g} times the steps; ± is a 95 % interval",
+        style="not bold",
+    )
+    return Group(head, table)
 
 
 def studies(documents: Iterable[Mapping[str, Any]]) -> Table:

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -116,9 +116,10 @@ class Workers:
         """Lowers blocks without preparing; arguments and errors as for `prepare`."""
         yield from self._done(self._lowering(unlowered), self._logs)
 
-    def submit(self, trial: int, code: Code, log: Path) -> None:
-        """Starts an evaluation."""
-        reference = self._submit(tasks.evaluate, self.setting, code, str(log))
+    def submit(self, trial: int, code: Code, log: Path, seed: int | None = None) -> None:
+        """Starts an evaluation, with another seed than the study's if one is stated."""
+        setting = self.setting if seed is None else replace(self.setting, seed=seed)
+        reference = self._submit(tasks.evaluate, setting, code, str(log))
         self._running[reference] = (trial, time.monotonic())
 
     def wait(self, timeout_seconds: float = 1.0) -> list[tuple[int, Outcome]]:

@@ -214,19 +214,24 @@ def _part(space: SearchSpace, columns: tuple[int, ...], places: set[Place]) -> P
     shape = tuple(int(n) for n in space.rules.states_of[list(columns)])
     part = Part(columns, shape, {})
     pieces: dict[int, Pieces] = {}
-    too_many = f"{space.name}: {min(places)[2]} hangs on {len(columns)} parameters at once"
+    too_many = f"{space.name}: {_named(places)} hangs on {len(columns)} parameters at once"
     if prod(shape) > _LARGEST_TABLE:  # before they are enumerated, which would fill the memory
         raise PartsError(too_many)
     try:
         states = eliminate(space.rules, _LARGEST_TABLE, columns).enumerate(len(columns))
     except RuleError as problem:
-        raise PartsError(f"{space.name}: {min(places)[2]}: {problem}") from None
+        raise PartsError(f"{space.name}: {_named(places)}: {problem}") from None
     if len(states) > _MOST_ROWS:
         raise PartsError(too_many)
     for row, one in zip(part.rows(states).tolist(), states, strict=True):
         built = _pieces(space, one)
         pieces[row] = {place: built[place] for place in places if place in built}
     return Part(columns, shape, pieces)
+
+
+def _named(places: set[Place]) -> str:
+    """One of the places for people, of a stage where there is one."""
+    return min((place for place in places if place[0]), default=min(places))[2]
 
 
 def _unforeseen(parts: Parts, codes: Codes) -> int | None:

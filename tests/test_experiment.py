@@ -51,6 +51,8 @@ def test_objectives_keep_the_direction_of_their_evaluator(tmp_path: Path) -> Non
         ({"objectives": ["loss", "decod_ms"]}, "unknown 'decod_ms'; did you mean 'decode_ms'?"),
         ({"objectives": ["loss", "encode_ms"]}, "unknown 'encode_ms'"),
         ({"objectives": ["loss", "loss"]}, "objectives: one stands twice"),
+        ({"budget": None}, "budget: is missing; state limits of decode_ms"),
+        ({"objectives": None}, "objectives: is missing; choose from loss"),
         ({"budget": {DEVICE: {"decod_ms": 9}}}, f"budget.{DEVICE}.decod_ms: did you mean"),
         ({"budget": {DEVICE: {"decode_ms": "9"}}}, f"budget.{DEVICE}.decode_ms: input should be"),
         ({"budget": {DEVICE: {"decode_ms": -9}}}, f"budget.{DEVICE}.decode_ms: input should be"),

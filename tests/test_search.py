@@ -146,7 +146,7 @@ def test_evaluator_that_always_fails_ends_the_search(tmp_path: Path, cluster: st
 
 
 def test_interrupted_search_keeps_what_finished(tmp_path: Path, cluster: str) -> None:
-    toy.write_experiment(tmp_path, proxy={"seconds": 0.3}, workers=2)
+    toy.write_experiment(tmp_path, proxy={"seconds": 0.8}, workers=2)
     process = started(tmp_path, "--ray-address", cluster, until=6)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130

@@ -53,9 +53,11 @@ class Convolution:
         from torch import nn
 
         margin = self.kernel // 2
-        return nn.Conv2d(
-            self.inputs, self.outputs, self.kernel, padding=margin, groups=self.groups
-        )
+        made = nn.Conv2d(self.inputs, self.outputs, self.kernel, 1, margin, groups=self.groups)
+        nn.init.kaiming_normal_(made.weight, nonlinearity="relu")  # deep plain chains stay awake
+        assert made.bias is not None
+        nn.init.zeros_(made.bias)
+        return made
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ class Bicubic:
         kernels = torch.einsum("ai,bj->abij", phases, phases).reshape(-1, 1, len(_TAPS), len(_TAPS))
 
         class Module(nn.Module):
+            kernels: Tensor
+
             def __init__(self) -> None:
                 super().__init__()
                 self.register_buffer("kernels", kernels.repeat(COLOURS, 1, 1, 1), persistent=False)
@@ -113,12 +117,12 @@ class Bicubic:
 
 @dataclass(frozen=True)
 class Learned:
-    """A chain of convolutions with ReLU in between, at low resolution.
+    """Convolutions and ReLU at low resolution.
 
     Attributes:
-        kind: `stem` (low -> features), `residual` (features + two dense convolutions), `depthwise`
-            (features + depthwise convolution, expansion, projection) or `head` (features, image ->
-            corrected image).
+        kind: `stem` (low -> features); `plain` (one convolution), `residual` (features + two of
+            them) or `depthwise` (features + depthwise convolution, expansion, projection); `head`
+            (features, image -> corrected image).
         width: channels of the features.
         kernel: side of the square kernels, odd.
         size: side of the low-resolution tile.
@@ -147,6 +151,7 @@ class Learned:
         width, inner, kernel = self.width, _EXPANSION * self.width, self.kernel
         return {
             "stem": (Convolution(COLOURS, width, kernel),),
+            "plain": (Convolution(width, width, kernel),),
             "residual": (Convolution(width, width, kernel),) * 2,
             "depthwise": (
                 Convolution(width, width, kernel, groups=width),
@@ -167,14 +172,10 @@ class Learned:
         return sum(c.weights + c.outputs for c in self.convolutions)
 
     def build(self) -> Any:
-        """The torch module; a head starts as silent, a residual block at half strength."""
+        """The torch module, of features of any size; a head starts out silent."""
         from torch import nn
 
-        layers = [convolution.build() for convolution in self.convolutions]
-        last = layers[-1]
-        last.weight.data.mul_({"head": 0.0, "stem": 1.0}.get(self.kind, 0.5))
-        nn.init.zeros_(last.bias)
-        path = _activated(layers, self.kind)
+        path = _path(self)
 
         class Module(nn.Module):
             def __init__(self, kind: str) -> None:
@@ -184,7 +185,7 @@ class Learned:
 
             def forward(self, x: Tensor, image: Tensor | None = None) -> Tensor:
                 y: Tensor = self.path(x)
-                if self.kind == "stem":
+                if self.kind in ("stem", "plain"):
                     return y
                 return y + (x if image is None else image)
 
@@ -211,13 +212,14 @@ def build_design(choices: Mapping[str, Choice]) -> Design:
     return Design({"upscale": Stage(network)}, TILES, TILE**2)
 
 
-def _activated(layers: list[Any], kind: str) -> list[Any]:
-    """ReLU between dense layers, behind a stem; pixel shuffle behind a head."""
+def _path(block: Learned) -> list[Any]:
+    """The layers of a block; what is added to something else starts small, in a head at zero."""
     from torch import nn
 
-    if kind == "head":
-        return [*layers, nn.PixelShuffle(FACTOR)]
-    if kind == "stem":
-        return [*layers, nn.ReLU()]
-    *first, last = layers
+    *first, last = [convolution.build() for convolution in block.convolutions]
+    if block.kind in ("stem", "plain"):
+        return [last, nn.ReLU()]
+    last.weight.data.mul_(0.0 if block.kind == "head" else 0.5)
+    if block.kind == "head":
+        return [last, nn.PixelShuffle(FACTOR)]
     return [*first, nn.ReLU(), last]

@@ -1,0 +1,128 @@
+"""`nas confirm`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.cli_options import json_option, show, storage_option
+
+if TYPE_CHECKING:
+    from nas.experiment import Experiment
+    from nas.store import TrialStore
+
+_positive = click.IntRange(min=1)
+
+
+@click.command()
+@click.argument("study")
+@click.option("--top", type=_positive, default=20, show_default=True, help="Architectures.")
+@click.option("--seeds", type=_positive, default=3, show_default=True, help="Trainings of each.")
+@click.option(
+    "--longer",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="Times the steps of the search.",
+)
+@click.option("--experiment", type=click.Path(path_type=Path), help="If its file has moved since.")
+@click.option("--workers", type=_positive, help="Evaluations at a time; default one a core.")
+@click.option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
+@storage_option
+@json_option
+def confirm(
+    study: str,
+    top: int,
+    seeds: int,
+    longer: float,
+    experiment: Path | None,
+    workers: int | None,
+    ray_address: str | None,
+    storage: str,
+    as_json: bool,
+) -> None:
+    """Trains the front again, longer and with other seeds, and marks what does not survive."""
+    from nas import confirm as confirmation
+    from nas import tables
+    from nas.store import TrialStore
+
+    store = TrialStore.open(storage, study)
+    loaded = _experiment(store, experiment, workers)
+    trials, objectives = store.trials(), store.record().objectives
+    work = confirmation.wanted(trials, objectives, top, seeds, loaded.seed)
+    results = _confirmed(loaded, work, longer, ray_address)
+    document = {
+        "study": study,
+        "objectives": list(objectives),
+        "longer": longer,
+        "seeds": seeds,
+        "confirmed": confirmation.confirmation_document(trials, objectives, work, results),
+    }
+    show(document, tables.confirmed(document), as_json)
+
+
+COMMANDS = (confirm,)
+
+
+def _experiment(store: TrialStore, stated: Path | None, workers: int | None) -> Experiment:
+    """The experiment that a study was recorded under."""
+    from nas import cli_setup
+    from nas.storage import StudyError
+
+    record = store.record()
+    file = stated or Path(str(record.about.get("file", "")))
+    if not file.is_file():
+        raise StudyError(
+            f"study {store.name!r} was recorded from {file}, which is not there; name the file with"
+            " --experiment"
+        )
+    loaded = cli_setup.experiment(file, study=store.name, workers=workers)
+    if dict(record.identity) != _as_recorded(loaded.identity):
+        raise StudyError(f"{file} differs from what study {store.name!r} was recorded under")
+    return loaded
+
+
+def _as_recorded(identity: Any) -> Any:
+    import json
+
+    return json.loads(json.dumps(dict(identity)))
+
+
+def _confirmed(
+    experiment: Experiment, work: Any, longer: float, address: str | None
+) -> dict[str, Any]:
+    """Evaluates what is missing, a bar on stderr meanwhile."""
+    from dataclasses import replace
+
+    from nas import cli_setup
+    from nas import confirm as confirmation
+    from nas.display import tracked
+    from nas.experiment import ExperimentError
+    from nas.folders import log_folder, study_folder
+
+    steps = getattr(experiment.evaluator.build(ExperimentError), "steps", None)
+    if not isinstance(steps, int):
+        raise ExperimentError(f"evaluator: {experiment.evaluator.path} has no steps to lengthen")
+    evaluator = confirmation.lengthened(experiment.evaluator, longer, steps)
+    folder = study_folder(experiment.study)
+    terms = {"identity": _as_recorded(experiment.identity), "longer": longer}
+    file = folder / "confirmed.json"
+    longer_one = replace(experiment, evaluator=evaluator)
+    if all(one.name in confirmation.load_results(file, terms) for one in work):
+        return confirmation.load_results(file, terms)
+    logs = log_folder(experiment.study)
+    with cli_setup.workers(longer_one, address, folder / "confirm-shared") as workers:
+        for _ in tracked("preparing", _prepared(workers)):
+            pass
+        events = confirmation.run_confirmation(work, workers, file, terms, logs)
+        for _ in tracked("confirming", events):
+            pass
+    return confirmation.load_results(file, terms)
+
+
+def _prepared(workers: Any) -> Any:
+    """Done and left of what all evaluations share."""
+    for done in workers.prepare({}):
+        yield 1, int(not done.prepared)

@@ -1,0 +1,180 @@
+"""The last stage of a search: front members trained longer and with other seeds.
+
+The best of many noisy scores is partly lucky. What still stands when it is measured again, longer
+and several times, is what a study found; the rest is marked.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+from evaluators.protocol import Direction
+from nas import pareto
+from nas.plugin import EvaluatorSpec
+from nas.records import Trial
+from nas.tasks import Outcome
+from nas.workers import Workers
+from search_spaces.files import write_atomically
+
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One training to be done.
+
+    Attributes:
+        trial: the recorded one whose architecture is confirmed.
+        code: of the architecture.
+        seed: not the study's own.
+    """
+
+    trial: int
+    code: tuple[int, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its result in the file."""
+        return f"{self.trial}/{self.seed}"
+
+
+def lengthened(spec: EvaluatorSpec, factor: float, steps: int) -> EvaluatorSpec:
+    """The evaluator with its `steps` times a factor."""
+    return replace(spec, settings={**spec.settings, "steps": round(steps * factor)})
+
+
+def wanted(
+    trials: Sequence[Trial],
+    objectives: Mapping[str, Direction],
+    top: int,
+    seeds: int,
+    study_seed: int,
+) -> list[Wanted]:
+    """Front members first, then those nearest to it, until there are `top`; each with every seed.
+
+    Args:
+        trials: the study's.
+        objectives: it was recorded under.
+        top: architectures, at most.
+        seeds: trainings of each, none with the study's own seed.
+        study_seed: of the study's evaluations.
+    """
+    left = [t for t in trials if t.state == "complete"]
+    chosen: list[Trial] = []
+    while left and len(chosen) < top:
+        values = pareto.minimised([{**t.metrics, **t.price} for t in left], objectives)
+        layer = [t for t, keep in zip(left, pareto.non_dominated(values), strict=True) if keep]
+        chosen += layer[: top - len(chosen)]
+        left = [t for t in left if t not in layer]
+    others = [study_seed + 1 + i for i in range(seeds)]
+    return [Wanted(t.number, t.code, seed) for seed in others for t in chosen]
+
+
+def run_confirmation(
+    work: Sequence[Wanted], workers: Workers, file: Path, terms: Mapping[str, Any], logs: Path
+) -> Generator[tuple[int, int]]:
+    """Evaluates what is not in the file yet; each result is written as it comes.
+
+    Args:
+        work: what to train.
+        workers: started, with the lengthened evaluator.
+        file: of results; those of other terms are made anew.
+        terms: what every result depends on, JSON-ready.
+        logs: folder of log files.
+
+    Yields:
+        Results there and results to come, after each.
+    """
+    results = load_results(file, terms)
+    todo = [one for one in work if one.name not in results]
+    by_number = dict(enumerate(todo))
+    waiting, running = list(by_number), 0
+    while waiting or running:
+        while waiting and workers.free > 0:
+            number = waiting.pop(0)
+            one = by_number[number]
+            log = logs / f"confirm-{one.trial:04d}-{one.seed}.log"
+            workers.submit(number, one.code, log, one.seed)
+            running += 1
+        for number, outcome in workers.wait():
+            running -= 1
+            results[by_number[number].name] = _result(outcome)
+            content = {"terms": dict(terms), "results": results}
+            write_atomically(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
+            yield len(results), len(waiting) + running
+
+
+def load_results(file: Path, terms: Mapping[str, Any]) -> dict[str, Any]:
+    """What was confirmed under the same terms before; nothing when the file is not one."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        same = content["terms"] == json.loads(json.dumps(dict(terms)))
+        return dict(content["results"]) if same else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def confirmation_document(
+    trials: Sequence[Trial],
+    objectives: Mapping[str, Direction],
+    work: Sequence[Wanted],
+    results: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """What became of each architecture, JSON-ready.
+
+    Returns:
+        A mapping an architecture: `trial`, `key`, `choices`, `recorded` objective values, `mean`
+        and `interval` (half of it, 95 %, by Student's t; None of a single seed) of each,
+        `failed` (errors) and `survives`: no other one's means dominate its own.
+    """
+    recorded = {trial.number: trial for trial in trials}
+    entries = []
+    for number in dict.fromkeys(one.trial for one in work):
+        outcomes = [
+            results[one.name] for one in work if one.trial == number and one.name in results
+        ]
+        trial = recorded[number]
+        entries.append(_entry(trial, objectives, outcomes))
+    means = [entry for entry in entries if entry["mean"] is not None]
+    rows = [{"trial": entry["trial"], **entry["mean"]} for entry in means]
+    alive = {row["trial"] for row in pareto.front(rows, objectives)} if rows else set()
+    return [{**entry, "survives": entry["trial"] in alive} for entry in entries]
+
+
+def _entry(
+    trial: Trial, objectives: Mapping[str, Direction], outcomes: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    known = {**trial.metrics, **trial.price}
+    done = [outcome["metrics"] for outcome in outcomes if outcome["metrics"] is not None]
+    failed = [outcome["error"] for outcome in outcomes if outcome["metrics"] is None]
+    values = {name: [float({**m, **trial.price}[name]) for m in done] for name in objectives}
+    return {
+        "trial": trial.number,
+        "key": trial.key,
+        "choices": dict(trial.choices),
+        "recorded": {name: float(known[name]) for name in objectives},
+        "mean": {name: float(np.mean(v)) for name, v in values.items()} if done else None,
+        "interval": {name: _half_interval(v) for name, v in values.items()} if done else None,
+        "seeds": len(done),
+        "failed": failed,
+    }
+
+
+def _half_interval(values: Sequence[float]) -> float | None:
+    if len(values) < 2:
+        return None
+    quantile = student.ppf(0.5 + _CONFIDENCE / 2, len(values) - 1)
+    return float(quantile * np.std(values, ddof=1) / math.sqrt(len(values)))
+
+
+def _result(outcome: Outcome) -> dict[str, Any]:
+    return {"metrics": outcome.metrics, "error": outcome.error, "seconds": outcome.seconds}
