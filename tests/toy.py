@@ -141,6 +141,8 @@ class ToyEvaluator:
         diverging_depth: loses its numbers.
         failing_depth: says that it collapsed.
         exiting_depth: takes its process with it.
+        steps: of a training; more of them leave less noise.
+        noise: that the seed adds to the loss, at one step.
     """
 
     seconds: float = 0.0
@@ -148,6 +150,8 @@ class ToyEvaluator:
     failing_depth: int = 0
     exiting_depth: int = 0
     levels: tuple[int, ...] = (1, 2)
+    steps: int = 1
+    noise: float = 0.0
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -175,6 +179,8 @@ class ToyEvaluator:
         if depth == self.failing_depth:
             raise EvaluationError("collapsed: the output is constant")
         loss = 10 / math.sqrt(depth * width) + zlib.crc32(bytes(architecture.code)) % 1000 / 1e4
+        drawn = zlib.crc32(f"{architecture.key} {seed}".encode()) % 1000 / 1000
+        loss += self.noise * drawn / math.sqrt(self.steps)
         if depth == self.diverging_depth:
             loss = float("nan")
         return {"loss": loss, "accuracy": 1 / (1 + loss), "seed": seed, "levels": self.levels}
