@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from evaluators.averages import Averages
 from evaluators.cache import Crops, TrainingCache
 from evaluators.devices import mixed_precision
 from evaluators.passes import linear_image, refine
@@ -30,6 +31,9 @@ from search_spaces.codec.model import Codec, is_of_decoder, one_hot
 log = logging.getLogger(__name__)
 
 Module = TypeVar("Module", bound=nn.Module)
+Watch = Callable[[int, Codec], None]
+
+_AVERAGE = 0.99
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,19 @@ class Recipe:
 
 
 def train_decoder(
-    codec: Codec, cache: TrainingCache, recipe: Recipe, seed: int, device: torch.device
+    codec: Codec,
+    cache: TrainingCache,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device,
+    watch: Watch | None = None,
 ) -> Codec:
     """Trains the decoder's learned path of a codec whose shared part is trained.
 
     The loss is the squared error relative to the linear decoder's at the same level, so that every
     level weighs the same; towards the end LPIPS is added, since the squared error alone learns to
-    blur. Weights are averaged exponentially.
+    blur. Weights are averaged exponentially; `watch` is shown the averaged codec after each tenth
+    of the steps.
 
     Returns:
         The codec with averaged weights, on `device`, in evaluation mode.
@@ -72,7 +82,7 @@ def train_decoder(
     trained = [p for name, p in codec.named_parameters() if is_of_decoder(name)]
     if not trained:
         return codec.eval()
-    averaged = [parameter.detach().clone() for parameter in trained]
+    averages = Averages(trained, _AVERAGE)
     optimiser = torch.optim.Adam(
         trained, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=device.type != "mps"
     )
@@ -86,10 +96,13 @@ def train_decoder(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        _average(averaged, trained, step)
+        averages.update(step)
         _report(step, recipe.steps, loss.item())
-    for parameter, mean in zip(trained, averaged, strict=True):
-        parameter.data.copy_(mean)
+        if watch is not None and (step + 1) % max(1, recipe.steps // 10) == 0:
+            with averages.applied():
+                watch(step + 1, codec.eval())
+            codec.train()
+    averages.take()
     return codec.eval()
 
 
@@ -152,12 +165,6 @@ def _turned(image: Tensor, pixels: Tensor, rng: np.random.Generator) -> tuple[Te
 def _schedule(step: int, steps: int) -> float:
     """Share of the learning rate: warm-up, constant, linear decay over the last quarter."""
     return min(1.0, (step + 1) / 30) * min(1.0, max(0.02, (1 - step / steps) / 0.25))
-
-
-def _average(averaged: list[Tensor], trained: list[nn.Parameter], step: int) -> None:
-    weight = 1 - min(0.99, (1 + step) / (10 + step))
-    with torch.no_grad():
-        torch._foreach_lerp_(averaged, [p.data for p in trained], weight)
 
 
 def _report(step: int, steps: int, loss: float) -> None:

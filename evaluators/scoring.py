@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from evaluators.metrics import RdPoint, psnr, to_8_bit
+from evaluators.metrics import ms_ssim, psnr, to_8_bit
 from evaluators.passes import linear_image, refine, to_tensor
-from evaluators.perceptual import load_lpips
+from evaluators.perceptual import described, load_lpips
 from evaluators.photos import Pixels
 from evaluators.protocol import EvaluationError
 from search_spaces.codec.model import Codec, one_hot
@@ -23,6 +25,7 @@ from search_spaces.files import replacing
 
 # A decoder this far below the linear one that it starts from has collapsed.
 _COLLAPSE_DB = -1.0
+_BATCH = 4  # crops at once: more would only need more memory
 
 
 @dataclass(frozen=True)
@@ -95,37 +98,62 @@ def score(
         device: where the codec and LPIPS run.
 
     Returns:
-        `rd_points`, one mapping a level with `level`, `bpp_coded`, `bpp_estimated`, `psnr` and
-        `lpips`; `learned_gain_db`, the mean gain in PSNR over the linear decoder at equal bytes.
+        `rd_points`, one mapping a level with `level`, `bpp_coded`, `bpp_estimated`, `psnr`,
+        `ms_ssim` and `lpips` (alex); `learned_gain_db`, the mean gain in PSNR over the linear
+        decoder at equal bytes.
 
     Raises:
-        EvaluationError: an image is not finite, or the decoder is worse than it started.
+        EvaluationError: an image or a metric is not finite, or the decoder is worse than it
+            started.
+        SetupError: the crops are too small for MS-SSIM.
     """
     originals = held_back.pixels.to(device).float() / 255
     points, gains = [], []
     for i, level in enumerate(levels):
-        conditions = one_hot(level).expand(len(originals), -1).to(device)
-        latents = held_back.latents[:, i].to(device)
-        linear = linear_image(codec, latents, conditions)
-        decoded = torch.cat(
-            [
-                refine(codec, *batch)
-                for batch in zip(
-                    *(torch.split(v, 4) for v in (linear, latents, conditions)), strict=True
-                )
-            ]
-        )
-        point = _point(decoded, originals)
-        gains.append(point["psnr"] - psnr(to_8_bit(linear), originals).mean().item())
-        coded, estimated = held_back.bpp_coded[:, i], held_back.bpp_estimated[:, i]
-        rate = {"bpp_coded": coded.mean().item(), "bpp_estimated": estimated.mean().item()}
-        points.append({"level": level, **rate, **point})
+        linear, decoded = _decode(codec, held_back, i, level, device)
+        points.append({"level": level, **_rates(held_back, i), **_distortions(decoded, originals)})
+        gains.append(points[-1]["psnr"] - psnr(to_8_bit(linear), originals).mean().item())
     gain = float(np.mean(gains))
     if gain < _COLLAPSE_DB:
         raise EvaluationError(
             f"collapsed: {gain:.2f} dB against the linear decoder it started from"
         )
     return {"rd_points": points, "learned_gain_db": gain}
+
+
+@torch.no_grad()
+def check_by_vgg(
+    codec: Codec, held_back: HeldBack, index: int, level: int, crops: int
+) -> dict[str, Any]:
+    """LPIPS of a second backbone, for whether a gain is more than alex was taught to see.
+
+    It costs some 15 times as much as alex, hence one level and few crops.
+
+    Args:
+        codec: trained, in evaluation mode.
+        held_back: the crops.
+        index: of the level in `held_back`.
+        level: the quality level itself.
+        crops: this many, spread evenly over all; 0 for no check.
+
+    Returns:
+        `lpips_vgg`, the mean over `lpips_vgg_crops`, and `lpips_vgg_backbone`; nothing without
+        crops.
+
+    Raises:
+        EvaluationError: an image or the metric is not finite.
+    """
+    if crops == 0:
+        return {}
+    device = next(codec.parameters()).device
+    some = _spread(held_back, crops)
+    _, decoded = _decode(codec, some, index, level, device)
+    distance = _lpips(to_8_bit(decoded), some.pixels.to(device).float() / 255, "vgg")
+    return {
+        **_finite({"lpips_vgg": distance}),
+        "lpips_vgg_crops": len(some.pixels),
+        "lpips_vgg_backbone": described("vgg"),
+    }
 
 
 @torch.no_grad()
@@ -140,20 +168,66 @@ def save_picture(codec: Codec, held_back: HeldBack, index: int, level: int, file
         file: a PNG.
     """
     device = next(codec.parameters()).device
-    condition, latents = one_hot(level).to(device), held_back.latents[:1, index].to(device)
-    decoded = to_8_bit(refine(codec, linear_image(codec, latents, condition), latents, condition))[
-        0
-    ]
-    pair = torch.cat([held_back.pixels[0], (decoded * 255).round().byte().cpu()], dim=2)
+    _, decoded = _decode(codec, _chosen(held_back, [0]), index, level, device)
+    shown = (to_8_bit(decoded)[0] * 255).round().byte().cpu()
+    pair = torch.cat([held_back.pixels[0], shown], dim=2)
     with replacing(file) as unfinished:
         Image.fromarray(pair.permute(1, 2, 0).numpy()).save(unfinished)
 
 
-def _point(decoded: Tensor, originals: Tensor) -> RdPoint:
+def _decode(
+    codec: Codec, held_back: HeldBack, index: int, level: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """What the linear decoder makes of every crop and what the whole one does."""
+    conditions = one_hot(level).expand(len(held_back.latents), -1).to(device)
+    latents = held_back.latents[:, index].to(device)
+    linear = linear_image(codec, latents, conditions)
+    batches = zip(*(torch.split(v, _BATCH) for v in (linear, latents, conditions)), strict=True)
+    decoded = torch.cat([refine(codec, *batch) for batch in batches])
     if not torch.isfinite(decoded).all():
         raise EvaluationError("diverged: the decoded images are not finite")
+    return linear, decoded
+
+
+def _rates(held_back: HeldBack, index: int) -> dict[str, float]:
+    return {
+        "bpp_coded": held_back.bpp_coded[:, index].mean().item(),
+        "bpp_estimated": held_back.bpp_estimated[:, index].mean().item(),
+    }
+
+
+def _distortions(decoded: Tensor, originals: Tensor) -> dict[str, float]:
+    """Means over the crops, of images as a screen would show them."""
     images = to_8_bit(decoded)
-    lpips = load_lpips("alex").to(originals.device)
-    pairs = zip(torch.split(images, 4), torch.split(originals, 4), strict=True)
-    distances = torch.cat([lpips(a, b) for a, b in pairs])
-    return {"psnr": psnr(images, originals).mean().item(), "lpips": distances.mean().item()}
+    pairs = zip(torch.split(images, _BATCH), torch.split(originals, _BATCH), strict=True)
+    similarities = torch.cat([ms_ssim(a, b) for a, b in pairs])
+    metrics = {
+        "psnr": psnr(images, originals).mean().item(),
+        "ms_ssim": similarities.mean().item(),
+        "lpips": _lpips(images, originals, "alex"),
+    }
+    return _finite(metrics)
+
+
+def _lpips(images: Tensor, originals: Tensor, backbone: str) -> float:
+    lpips = load_lpips(backbone).to(originals.device)
+    pairs = zip(torch.split(images, _BATCH), torch.split(originals, _BATCH), strict=True)
+    return torch.cat([lpips(a, b) for a, b in pairs]).mean().item()
+
+
+def _finite(metrics: dict[str, float]) -> dict[str, float]:
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise EvaluationError(f"{name} is {value}, not a finite number")
+    return metrics
+
+
+def _spread(held_back: HeldBack, count: int) -> HeldBack:
+    """So many crops at most, evenly over all: crops of one photograph lie beside each other."""
+    total = len(held_back.pixels)
+    return _chosen(held_back, np.linspace(0, total - 1, min(count, total)).round().astype(int))
+
+
+def _chosen(held_back: HeldBack, crops: Sequence[int] | NDArray[np.int_]) -> HeldBack:
+    chosen = torch.as_tensor(crops)
+    return HeldBack(**{name: values[chosen] for name, values in vars(held_back).items()})

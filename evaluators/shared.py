@@ -12,13 +12,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from evaluators.inheritance import inherit
 from evaluators.photos import Photo
 from evaluators.training import train_codec
 from search_spaces.blocks import Design
 from search_spaces.codec.model import Codec, is_of_decoder
 
 
-def train_shared(design: Design, photos: Sequence[Photo], steps: int, seed: int) -> Codec:
+def train_shared(
+    design: Design, photos: Sequence[Photo], steps: int, seed: int, anchor: Codec | None = None
+) -> Codec:
     """Trains encoder, entropy model and linear decoder for all levels at once.
 
     Args:
@@ -26,9 +29,13 @@ def train_shared(design: Design, photos: Sequence[Photo], steps: int, seed: int)
         photos: to train on.
         steps: optimiser steps.
         seed: of initialisation, crops and noise.
+        anchor: a trained codec whose weights they begin from.
     """
     torch.manual_seed(seed)
-    return train_codec(Codec(design), photos, steps, seed, whole=False)
+    codec = Codec(design)
+    if anchor is not None:
+        inherit(codec, anchor)
+    return train_codec(codec, photos, steps, seed, whole=False)
 
 
 def save_shared(codec: Codec, file: Path) -> None:

@@ -53,26 +53,40 @@ def train_codec(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
+
+    def draw() -> Tensor:
+        return random_crops(photos, _BATCH, rng)
+
+    fit_entropy_model(codec, photos, rng)
+    name = "codec" if whole else "shared codec"
+    _optimise(codec, parameter_groups(codec, whole), steps, _LEARNING_RATE, draw, whole, name)
+    codec.freeze()
+    return codec.eval()
+
+
+def fit_entropy_model(codec: Codec, photos: Sequence[Photo], rng: np.random.Generator) -> None:
+    """Fits the few values that say how likely symbols are; all else stays. Seconds.
+
+    Args:
+        codec: as built; draws from torch's generator.
+        photos: to train on.
+        rng: of crops.
+    """
     crops = random_crops(photos, 96, rng)
 
     def pick() -> Tensor:
         return crops[torch.from_numpy(rng.integers(len(crops), size=_BATCH))]
 
-    def draw() -> Tensor:
-        return random_crops(photos, _BATCH, rng)
-
     _optimise(codec, _entropy_parameters(codec), 150, 1e-2, pick, False, "entropy model")
-    name = "codec" if whole else "shared codec"
-    _optimise(codec, _parameters(codec, whole), steps, _LEARNING_RATE, draw, whole, name)
-    codec.freeze()
-    return codec.eval()
 
 
-def random_crops(photos: Sequence[Photo], count: int, rng: np.random.Generator) -> Tensor:
+def random_crops(
+    photos: Sequence[Photo], count: int, rng: np.random.Generator, side: int = CROP
+) -> Tensor:
     """Crops, each the most textured of three, half of them mirrored. Shape (count, 3, S, S)."""
     chosen = []
     for _ in range(count):
-        crop = max((_random_crop(photos, rng) for _ in range(3)), key=_activity)
+        crop = max((_random_crop(photos, rng, side) for _ in range(3)), key=_activity)
         chosen.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
     return torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).float() / 255
 
@@ -89,7 +103,7 @@ def _entropy_parameters(codec: Codec) -> list[dict[str, Any]]:
     return [{"params": trained, "factor": 1.0}]
 
 
-def _parameters(codec: Codec, whole: bool) -> list[dict[str, Any]]:
+def parameter_groups(codec: Codec, whole: bool) -> list[dict[str, Any]]:
     """Transforms learn slowly, tables a value a channel quickly, the rest in between."""
     groups: dict[float, list[nn.Parameter]] = {0.03: [], 0.5: [], 1.0: [], 5.0: []}
     for name, parameter in codec.named_parameters():
@@ -149,11 +163,11 @@ def _loss(codec: Codec, images: Tensor, whole: bool) -> tuple[Tensor, float]:
     return ((bpp + lambdas * mse) / lambdas.sqrt()).mean() * 0.1, bpp.mean().item()
 
 
-def _random_crop(photos: Sequence[Photo], rng: np.random.Generator) -> Pixels:
+def _random_crop(photos: Sequence[Photo], rng: np.random.Generator, crop: int) -> Pixels:
     areas = np.array([photo.pixels.size for photo in photos], dtype=np.float64)
     pixels = photos[rng.choice(len(photos), p=areas / areas.sum())].pixels
-    top, left = (rng.integers(side - CROP + 1) for side in pixels.shape[:2])
-    return pixels[top : top + CROP, left : left + CROP]
+    top, left = (rng.integers(side - crop + 1) for side in pixels.shape[:2])
+    return pixels[top : top + crop, left : left + crop]
 
 
 def _activity(pixels: Pixels) -> float:

@@ -17,7 +17,7 @@ from search_spaces.codec.transforms import haar_2d
 Convolution = TypeVar("Convolution", bound=nn.Conv2d | nn.ConvTranspose2d)
 
 
-class _Scales(nn.Module):
+class Scales(nn.Module):
     """A learned scale for every input and output channel of a convolution's weight."""
 
     def __init__(self, convolution: nn.Conv2d | nn.ConvTranspose2d) -> None:
@@ -28,6 +28,7 @@ class _Scales(nn.Module):
         self.outputs = nn.Parameter(torch.ones(convolution.out_channels))
 
     def forward(self, weight: Tensor) -> Tensor:
+        """The weight times the scales of its channels."""
         first, second = self.outputs, self.inputs
         if self.transposed:
             first, second = second, first
@@ -36,6 +37,7 @@ class _Scales(nn.Module):
         return scaled * first[:, None, None, None]
 
     def right_inverse(self, weight: Tensor) -> Tensor:
+        """At the start the scales are 1."""
         return weight
 
 
@@ -58,7 +60,7 @@ class _Haar(nn.Module):
 def with_scales(convolution: Convolution, learned: bool = True) -> Convolution:
     """Adds learned input and output scales, both 1 at the start; or does nothing."""
     if learned:
-        parametrize.register_parametrization(convolution, "weight", _Scales(convolution))
+        parametrize.register_parametrization(convolution, "weight", Scales(convolution))
     return convolution
 
 

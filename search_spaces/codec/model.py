@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import cast
 
@@ -65,12 +66,18 @@ class Codec(nn.Module):
         self._scale_decoder.freeze()
         self.hyper_prior.freeze()
 
-    def noisy_rate(self, image: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def noisy_rate(
+        self,
+        image: Tensor,
+        level: Tensor,
+        precision: AbstractContextManager[object] | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Differentiable coding: noise stands in for rounding in the rate, straight-through else.
 
         Args:
             image: shape (N, 3, H, W) in [0, 1], sides multiples of 16.
             level: shape (N, LEVELS).
+            precision: that the encoder's learned path runs in; all else is in full precision.
 
         Returns:
             Bits of each image, shape (N,), and its latents, shape (N, M, H/16, W/16).
@@ -78,7 +85,9 @@ class Codec(nn.Module):
         network = self.design.stages["encode"].network
         y_name, parameters_name = network.steps[-1].inputs
         given = {"image": image - 0.5, "level": level}
-        y = run(network, self.steps, given, (y_name,))[y_name]
+        given["analysis"] = self.steps["analysis"](given["image"], level)
+        with precision or nullcontext():
+            y = run(network, self.steps, given, (y_name,))[y_name].float()
         z = self.steps["hyper"](y, level)
         hyper = z + (torch.round(z) - z).detach()
         values = run(network, self.steps, {"hyper": hyper, "level": level, y_name: y})

@@ -48,7 +48,7 @@ class _ChannelNorm(nn.Module):
         return centred / deviation * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-class _ResidualPath(nn.Module):
+class ResidualPath(nn.Module):
     """x + path(x). The path starts at half strength: deep chains then train at one rate."""
 
     def __init__(self, *path: nn.Module, scaled: bool) -> None:
@@ -66,7 +66,7 @@ class _ResidualPath(nn.Module):
         return y
 
 
-class ConvScale311(_ResidualPath):
+class ConvScale311(ResidualPath):
     """x (N, C, h, w) -> same shape."""
 
     def __init__(self, block: blocks.ConvScale311) -> None:
@@ -81,7 +81,7 @@ class ConvScale311(_ResidualPath):
         )
 
 
-class Residual(_ResidualPath):
+class Residual(ResidualPath):
     """x (N, C, h, w) -> same shape."""
 
     def __init__(self, block: blocks.Residual) -> None:
@@ -93,7 +93,7 @@ class Residual(_ResidualPath):
         )
 
 
-class Inverted(_ResidualPath):
+class Inverted(ResidualPath):
     """x (N, C, h, w) -> same shape."""
 
     def __init__(self, block: blocks.Inverted, *between: nn.Module) -> None:

@@ -1,0 +1,268 @@
+"""Training one candidate, of either kind, up to the codec that is scored.
+
+*Decoder only*: encoder and entropy model are trained once and frozen, their latents cached; a
+candidate is its decoder. *Joint*: everything trains together, for candidates that change encoder,
+entropy model or rate. Either begins from scratch or from an anchor's weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from evaluators import decoder, joint, photos, scoring, shared
+from evaluators.cache import TrainingCache, write_cache
+from evaluators.inheritance import inherit
+from evaluators.metrics import psnr, to_8_bit
+from evaluators.passes import dequantised, linear_image, refine, to_tensor
+from evaluators.photo_store import stored
+from evaluators.photos import Photo, Pixels
+from evaluators.protocol import SetupError
+from evaluators.scoring import HeldBack
+from evaluators.training import CROP, fit_entropy_model, random_crops
+from search_spaces.blocks import Design
+from search_spaces.codec.model import Codec, one_hot
+from search_spaces.codec.saved import CodecFileError, load_codec
+
+log = logging.getLogger(__name__)
+
+SCORED_CROP = 192
+_WATCHED_CROPS = 6
+_SHARED_WEIGHTS = "shared.safetensors"
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a study trains and scores on.
+
+    Attributes:
+        photographs: a folder, or `sample`.
+        crops: held-back crops that are scored, at most.
+        levels: quality levels that are scored.
+        level: the one that is watched while a candidate trains.
+        directory: the study's folder for what evaluations share.
+        device: where torch runs.
+    """
+
+    photographs: str
+    crops: int
+    levels: tuple[int, ...]
+    level: int
+    directory: Path
+    device: torch.device
+
+    def training(self) -> list[Photo]:
+        """Photographs to train on, mapped into memory."""
+
+        def decoded() -> list[Photo]:
+            found = photos.find_photos(self.photographs)
+            return photos.load_photos(found.train, CROP)
+
+        return stored(self.directory / "photographs", decoded)
+
+    def held_back(self) -> list[Pixels]:
+        """Crops to score."""
+
+        def decoded() -> list[Photo]:
+            found = photos.find_photos(self.photographs)
+            whole = photos.load_photos(found.held_back, SCORED_CROP)
+            crops = photos.textured_crops(whole, SCORED_CROP, self.crops)
+            return [Photo(str(i), crop) for i, crop in enumerate(crops)]
+
+        return [crop.pixels for crop in stored(self.directory / f"crops-{self.crops}", decoded)]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A candidate that is ready to be scored.
+
+    Attributes:
+        codec: with its final weights.
+        held_back: crops as it codes them.
+        latents: of training crops, that 8-bit activations take their ranges from.
+        conditions: the level of each, shape (N, LEVELS).
+        curve: `step`, `seconds`, `psnr` (and in joint training `bpp_estimated`) at the watched
+            level on a few held-back crops, after each tenth of the steps.
+    """
+
+    codec: Codec
+    held_back: HeldBack
+    latents: Tensor
+    conditions: Tensor
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+def load_anchor(file: str) -> Codec:
+    """The codec that candidates begin from.
+
+    Raises:
+        SetupError: it is no codec file.
+    """
+    try:
+        return load_codec(Path(file))
+    except CodecFileError as problem:
+        raise SetupError(f"anchor: {problem}") from None
+
+
+def decoder_candidate(
+    design: Design,
+    data: Data,
+    recipe: decoder.Recipe,
+    seed: int,
+    folder: Path,
+    anchor: Codec | None,
+) -> Trained:
+    """Trains a decoder on the latents of a shared part.
+
+    Args:
+        design: the candidate.
+        data: of the study.
+        recipe: of the training.
+        seed: of first weights and crops.
+        folder: that `shared_part` filled.
+        anchor: whose decoder it begins from.
+
+    Raises:
+        EvaluationError: the loss is no longer finite.
+    """
+    cache = TrainingCache(folder)
+    torch.manual_seed(seed)  # of the decoder's first weights; crops have their own
+    codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
+    if anchor is not None:
+        inherit(codec, anchor, decoder_only=True)
+    held_back, watcher = scoring.load_held_back(folder), _Watcher(data)
+
+    def watch(step: int, current: Codec) -> None:
+        watcher.add(step, psnr=_decoded_psnr(current, held_back, data))
+
+    codec = decoder.train_decoder(codec, cache, recipe, seed, data.device, watch)
+    rng = np.random.default_rng(0)
+    crops = [cache.draw(recipe.batch, rng, level) for level in data.levels]
+    latents = torch.cat([crop.latents for crop in crops]).to(data.device)
+    conditions = torch.cat([one_hot(*crop.levels.tolist()) for crop in crops]).to(data.device)
+    return Trained(codec, held_back, latents, conditions, watcher.curve)
+
+
+def joint_candidate(
+    design: Design,
+    data: Data,
+    recipe: joint.JointRecipe,
+    seed: int,
+    anchor: Codec | None,
+    checkpoint: Path | None = None,
+) -> Trained:
+    """Trains a whole codec.
+
+    Args:
+        design: the candidate.
+        data: of the study.
+        recipe: of the training.
+        seed: of first weights, crops, levels and noise.
+        anchor: whose weights it begins from.
+        checkpoint: that a training which broke off goes on from.
+
+    Raises:
+        EvaluationError: the loss is no longer finite.
+    """
+    training, crops = data.training(), data.held_back()
+    torch.manual_seed(seed)
+    codec = Codec(design)
+    if anchor is None:
+        fit_entropy_model(codec, training, np.random.default_rng(seed))
+    else:
+        inherit(codec, anchor)
+    watcher = _Watcher(data)
+
+    def watch(step: int, current: Codec) -> None:
+        watcher.add(step, **_coded(current, crops[:_WATCHED_CROPS], data))
+
+    codec = joint.train_joint(codec, training, recipe, seed, data.device, checkpoint, watch=watch)
+    held_back = scoring.code_held_back(codec.cpu(), crops, data.levels)
+    some = random_crops(training, 4 * len(data.levels), np.random.default_rng(0))
+    levels = [level for level in data.levels for _ in range(4)]
+    pairs = zip(some, levels, strict=True)
+    latents = torch.cat([dequantised(codec, image[None], level) for image, level in pairs])
+    codec.to(data.device)
+    return Trained(
+        codec, held_back, latents.to(data.device), one_hot(*levels).to(data.device), watcher.curve
+    )
+
+
+def shared_part(
+    design: Design, data: Data, steps: int, seed: int, folder: Path, anchor: Codec | None
+) -> Path:
+    """The folder of a trained encoder and entropy model, their latents cached.
+
+    Args:
+        design: of which encoder and entropy model are taken.
+        data: of the study.
+        steps: of their training.
+        seed: of it.
+        folder: made whole or not at all, by whoever comes first.
+        anchor: whose weights they begin from.
+    """
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            _make_shared_part(design, data, steps, seed, folder, anchor)
+    return folder
+
+
+def _make_shared_part(
+    design: Design, data: Data, steps: int, seed: int, folder: Path, anchor: Codec | None
+) -> None:
+    training, crops = data.training(), data.held_back()
+    log.info("%d photographs to train on, %d crops to score", len(training), len(crops))
+    codec = shared.train_shared(design, training, steps, seed, anchor)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="shared-") as name:
+        unfinished = Path(name) / "content"
+        unfinished.mkdir()
+        shared.save_shared(codec, unfinished / _SHARED_WEIGHTS)
+        write_cache(codec, training, data.levels, unfinished)
+        held_back = scoring.code_held_back(codec, crops, data.levels)
+        scoring.save_held_back(held_back, unfinished)
+        unfinished.rename(folder)
+
+
+class _Watcher:
+    """Collects what a candidate scores while it trains."""
+
+    def __init__(self, data: Data) -> None:
+        self.curve: list[dict[str, Any]] = []
+        self._level, self._began = data.level, time.monotonic()
+
+    def add(self, step: int, **scores: float) -> None:
+        seconds = time.monotonic() - self._began
+        self.curve.append({"step": step, "seconds": seconds, "level": self._level, **scores})
+
+
+@torch.no_grad()
+def _decoded_psnr(codec: Codec, held_back: HeldBack, data: Data) -> float:
+    index = data.levels.index(data.level)
+    latents = held_back.latents[:_WATCHED_CROPS, index].to(data.device)
+    level = one_hot(data.level).expand(len(latents), -1).to(data.device)
+    decoded = refine(codec, linear_image(codec, latents, level), latents, level)
+    originals = held_back.pixels[:_WATCHED_CROPS].to(data.device).float() / 255
+    return psnr(to_8_bit(decoded), originals).mean().item()
+
+
+@torch.no_grad()
+def _coded(codec: Codec, crops: Sequence[Pixels], data: Data) -> dict[str, float]:
+    """Rate and quality of a few crops; the rate from likelihoods: it is watched, not scored."""
+    rates, qualities = [], []
+    for crop in crops:
+        image = to_tensor(crop).to(data.device)
+        coded = codec.compress(image, data.level)
+        decoded = codec.decode(coded.symbols, coded.hyper, data.level)
+        rates.append(codec.estimated_bits(coded, data.level) / (crop.shape[0] * crop.shape[1]))
+        qualities.append(psnr(to_8_bit(decoded), image).item())
+    return {"psnr": float(np.mean(qualities)), "bpp_estimated": float(np.mean(rates))}

@@ -1,0 +1,77 @@
+"""A training on disk: weights, averages, the optimiser and every random state, as safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evaluators.protocol import SetupError
+from search_spaces.files import replacing
+
+if TYPE_CHECKING:
+    from evaluators.joint import _Run
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def save_checkpoint(file: Path, run: _Run) -> None:
+    """Writes a run in one step; readers see the old one or the new one."""
+    tensors = {f"weights.{name}": value for name, value in run.codec.state_dict().items()}
+    for i, (parameter, mean) in enumerate(zip(run.trained, run.averages.values, strict=True)):
+        tensors[f"average.{i}"] = mean
+        state = run.optimiser.state[parameter]
+        tensors |= {f"{name}.{i}": state[name] for name in _MOMENTS if state}
+    tensors["noise"] = run.noise
+    about = {
+        "step": run.step,
+        "rng": run.rng.bit_generator.state,
+        "training": _identity(run),
+    }
+    contents = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with replacing(file) as unfinished:
+        save_file(contents, unfinished, metadata={"run": json.dumps(about)})
+
+
+def load_checkpoint(file: Path, run: _Run) -> None:
+    """Brings a new run to where the saved one was.
+
+    Raises:
+        SetupError: the file is damaged, or of another training.
+    """
+    about, tensors = _read(file)
+    if about["training"] != _identity(run):
+        raise SetupError(f"{file} is a checkpoint of another training; move it away")
+    weights = {
+        n.removeprefix("weights."): v for n, v in tensors.items() if n.startswith("weights.")
+    }
+    run.codec.load_state_dict(weights)
+    run.step, run.noise = int(about["step"]), tensors["noise"]
+    run.rng.bit_generator.state = about["rng"]
+    for i, (parameter, mean) in enumerate(zip(run.trained, run.averages.values, strict=True)):
+        mean.copy_(tensors[f"average.{i}"])
+        if f"exp_avg.{i}" in tensors:
+            moments = {name: tensors[f"{name}.{i}"].to(parameter) for name in _MOMENTS}
+            run.optimiser.state[parameter] = {"step": torch.tensor(float(run.step)), **moments}
+
+
+def _read(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    try:
+        with safe_open(file, "pt") as opened:
+            about = json.loads((opened.metadata() or {})["run"])
+            return about, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, ValueError) as problem:
+        raise SetupError(f"{file} is no checkpoint: {problem}; move it away") from None
+
+
+def _identity(run: _Run) -> str:
+    """What may not differ between two halves of a training, as text."""
+    shapes = [(name, list(value.shape)) for name, value in run.codec.named_parameters()]
+    return json.dumps([asdict(run.recipe), run.seed, shapes])

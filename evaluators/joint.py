@@ -1,0 +1,223 @@
+"""Training a whole codec: encoder, entropy model and decoder together, resumable at any step.
+
+The loss moves from distortion to perception on a stated schedule: rate and squared error first,
+then MS-SSIM and LPIPS join with weights that rise, while the squared error keeps half of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluators.averages import Averages
+from evaluators.checkpoint import load_checkpoint, save_checkpoint
+from evaluators.devices import mixed_precision
+from evaluators.passes import linear_image, refine
+from evaluators.perceptual import load_lpips
+from evaluators.photos import Photo
+from evaluators.protocol import EvaluationError
+from evaluators.training import parameter_groups, random_crops
+from search_spaces.codec.constants import LEVELS
+from search_spaces.codec.model import Codec, one_hot
+from search_spaces.codec.statistics import LAMBDAS
+
+log = logging.getLogger(__name__)
+
+Watch = Callable[[int, Codec], None]
+
+_WARM_UP_STEPS = 50
+_LEAST_RATE = 0.05
+_MS_SSIM_WINDOW = 7  # its usual 11 pixels at five scales would need crops of more than 160
+
+
+@dataclass(frozen=True)
+class JointRecipe:
+    """How a codec is trained; two scores are comparable only when theirs are equal.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: crops a step.
+        crop: side of a crop in pixels, a multiple of 32 above 96.
+        learning_rate: of Adam, cosine to a twentieth after the warm-up; by kind of parameter it
+            is multiplied (`parameter_groups`).
+        perceptual_from: share of the steps after which MS-SSIM and LPIPS join.
+        ms_ssim_weight: of 1 - MS-SSIM at the end, in bits a pixel at the middle level.
+        lpips_weight: of LPIPS at the end, likewise.
+        average: of the exponential moving average of the weights.
+    """
+
+    steps: int
+    batch: int = 6
+    crop: int = 128
+    learning_rate: float = 2e-3
+    perceptual_from: float = 0.5
+    ms_ssim_weight: float = 0.5
+    lpips_weight: float = 0.6
+    average: float = 0.995
+
+    def perception(self, step: int) -> float:
+        """How far the loss has moved to perception, 0 to 1: up to full within a quarter."""
+        start = self.perceptual_from * self.steps
+        return min(1.0, max(0.0, (step - start) / max(1.0, 0.25 * self.steps)))
+
+    def rate_factor(self, step: int) -> float:
+        """Share of the learning rate."""
+        decay = 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return min(1.0, (step + 1) / _WARM_UP_STEPS) * (_LEAST_RATE + (1 - _LEAST_RATE) * decay)
+
+
+def train_joint(
+    codec: Codec,
+    photos: Sequence[Photo],
+    recipe: JointRecipe,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    every_seconds: float = 60.0,
+    watch: Watch | None = None,
+) -> Codec:
+    """Trains a codec from where it starts, or goes on from a checkpoint.
+
+    A training that was broken off and one that was not end with the same weights.
+
+    Args:
+        codec: as built, or with weights inherited.
+        photos: to train on.
+        recipe: of the training.
+        seed: of crops, levels and noise.
+        device: where it runs.
+        checkpoint: written now and then, read if it is there, kept at the end.
+        every_seconds: between two checkpoints.
+        watch: is shown the averaged codec after each tenth of the steps.
+
+    Returns:
+        The codec with averaged weights and the entropy model's integers, in evaluation mode.
+
+    Raises:
+        EvaluationError: the loss is no longer finite.
+        SetupError: the checkpoint is of another training.
+    """
+    run = _Run(codec.to(device).to(memory_format=torch.channels_last), recipe, seed)  # type: ignore[call-overload]
+    if checkpoint is not None and checkpoint.is_file():
+        load_checkpoint(checkpoint, run)
+        log.info("going on from step %d of %d", run.step, recipe.steps)
+    saved = time.monotonic()
+    while run.step < recipe.steps:
+        _step(run, photos)
+        if checkpoint is not None and time.monotonic() - saved > every_seconds:
+            save_checkpoint(checkpoint, run)
+            saved = time.monotonic()
+        if watch is not None and run.step % max(1, recipe.steps // 10) == 0:
+            with run.shown():
+                watch(run.step, codec)
+    if checkpoint is not None:
+        save_checkpoint(checkpoint, run)
+    run.averages.take()
+    codec.freeze()
+    return codec.eval()
+
+
+class _Run:
+    """Everything that changes while a codec trains: what a checkpoint holds.
+
+    Attributes:
+        codec: in training mode.
+        recipe: of the training.
+        seed: of its random choices.
+        step: optimiser steps done.
+        rng: of crops and levels.
+        noise: torch's generator's state is part of the run; set on entering a step.
+        trained: parameters, in the optimiser's order.
+        averages: of `trained`.
+    """
+
+    def __init__(self, codec: Codec, recipe: JointRecipe, seed: int) -> None:
+        self.codec, self.recipe, self.seed = codec, recipe, seed
+        self.step = 0
+        self.rng = np.random.default_rng(seed)
+        self.noise = torch.Generator().manual_seed(seed).get_state()
+        groups = parameter_groups(codec, whole=True)
+        self.trained = [parameter for group in groups for parameter in group["params"]]
+        self.averages = Averages(self.trained, recipe.average)
+        self.optimiser = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """The codec has averaged weights inside, and is ready to code."""
+        with self.averages.applied():
+            self.codec.freeze()
+            self.codec.eval()
+            yield
+        self.codec.train()
+
+
+def _step(run: _Run, photos: Sequence[Photo]) -> None:
+    recipe = run.recipe
+    run.codec.train()
+    for group in run.optimiser.param_groups:
+        group["lr"] = recipe.learning_rate * group["factor"] * recipe.rate_factor(run.step)
+    levels = run.rng.integers(LEVELS, size=recipe.batch)
+    device = run.trained[0].device
+    images = random_crops(photos, recipe.batch, run.rng, recipe.crop).to(device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    torch.set_rng_state(run.noise)
+    loss = _loss(run.codec, images, levels, recipe.perception(run.step), recipe)
+    run.noise = torch.get_rng_state()
+    run.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(run.trained, 1.0)
+    run.optimiser.step()
+    run.averages.update(run.step)
+    _report(run.step, recipe.steps, loss.item())
+    run.step += 1
+
+
+def _loss(
+    codec: Codec, images: Tensor, levels: Any, perception: float, recipe: JointRecipe
+) -> Tensor:
+    """Rate and distortion, divided by the cost's usual growth: no level drowns the others."""
+    level = one_hot(*levels.tolist()).to(images.device)
+    bits, latents = codec.noisy_rate(images, level, mixed_precision(images.device))
+    linear = linear_image(codec, latents, level)
+    with mixed_precision(images.device):
+        decoded = refine(codec, linear, latents, level).float()
+    lambdas = torch.from_numpy(LAMBDAS).float()[levels].to(images.device)
+    squared = (decoded - images).pow(2).mean((1, 2, 3)) * 255**2
+    cost = bits / (images.shape[-2] * images.shape[-1]) + lambdas * squared * (1 - perception / 2)
+    cost = cost / lambdas.sqrt()
+    if perception > 0:
+        middle = float(LAMBDAS[LEVELS // 2 - 1] ** 0.5)
+        cost = cost + perception / middle * _perceptual(decoded, images, recipe)
+    return 0.1 * cost.mean()
+
+
+def _perceptual(decoded: Tensor, images: Tensor, recipe: JointRecipe) -> Tensor:
+    """Shape (N,), in bits a pixel at the middle level."""
+    from pytorch_msssim import ms_ssim
+
+    shown = decoded.clamp(0, 1)
+    similarity = ms_ssim(
+        shown, images, data_range=1.0, size_average=False, win_size=_MS_SSIM_WINDOW
+    )
+    lpips = load_lpips("alex").to(images.device)
+    with mixed_precision(images.device):
+        distance = lpips(decoded, images).float()
+    cost: Tensor = recipe.ms_ssim_weight * (1 - similarity) + recipe.lpips_weight * distance
+    return cost
+
+
+def _report(step: int, steps: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise EvaluationError(f"diverged: loss is {loss} at step {step + 1}")
+    if step % 50 == 0 or step == steps - 1:
+        log.info("codec: step %d of %d, loss %.4f", step + 1, steps, loss)
