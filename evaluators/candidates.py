@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,7 +69,7 @@ class Data:
             found = photos.find_photos(self.photographs)
             return photos.load_photos(found.train, CROP)
 
-        return stored(self.directory / "photographs", decoded)
+        return stored(self._folder("photographs"), decoded)
 
     def held_back(self) -> list[Pixels]:
         """Crops to score."""
@@ -79,7 +80,10 @@ class Data:
             crops = photos.textured_crops(whole, SCORED_CROP, self.crops)
             return [Photo(str(i), crop) for i, crop in enumerate(crops)]
 
-        return [crop.pixels for crop in stored(self.directory / f"crops-{self.crops}", decoded)]
+        return [crop.pixels for crop in stored(self._folder(f"crops-{self.crops}"), decoded)]
+
+    def _folder(self, name: str) -> Path:
+        return self.directory / f"{name}-{zlib.crc32(self.photographs.encode()):08x}"
 
 
 @dataclass(frozen=True)

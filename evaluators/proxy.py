@@ -1,9 +1,9 @@
-"""The proxy: trains a candidate's decoder for a stated number of steps and scores it.
+"""The proxy: trains a candidate for a stated number of steps and scores it.
 
-The shared part (transforms and entropy model) is trained once a study and its quantised latents
-are kept; so is the reference architecture's curve, under the same recipe, which every BD-rate is
-measured against. A candidate that changes the encoder or the entropy model gets a shared part of
-its own, trained once for all candidates that have it.
+Decoder only, on latents of a shared part that is trained once a study; or jointly. Kept once a
+study are also the reference architecture's curve under the same recipe, which every BD-rate is
+measured against, and in joint training that of the linear control, a codec without learned paths
+for every entropy model.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import json
 import logging
 import resource
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from evaluators import decoder, perceptual, photos, scoring, shared, training
-from evaluators.cache import CROP, TrainingCache, write_cache
+from evaluators import candidates, decoder, joint, perceptual, photos, scoring
+from evaluators.candidates import Data, Trained
+from evaluators.control import gain_db, without_backbones
 from evaluators.devices import torch_device
 from evaluators.metrics import bd_rates
 from evaluators.precision import at_precision
@@ -34,15 +34,14 @@ from evaluators.protocol import Direction, SetupError
 from search_spaces.blocks import Design, Precision
 from search_spaces.codec.constants import LEVELS
 from search_spaces.codec.family import build_design
-from search_spaces.codec.model import Codec, one_hot
+from search_spaces.codec.model import Codec
 from search_spaces.codec.saved import save_codec
-from search_spaces.files import replacing
+from search_spaces.files import replacing, write_atomically
 from search_spaces.space import Architecture, SearchSpace
 
 log = logging.getLogger(__name__)
 
-_SCORED_CROP = 192
-_SHARED_WEIGHTS = "shared.safetensors"
+Training = Literal["decoder", "joint"]
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,16 @@ class ProxyEvaluator:
     """Scores decoders of a hyperprior codec by training them briefly.
 
     Attributes:
+        training: `decoder` (on cached latents) or `joint` (the whole codec).
+        anchor: a codec file whose weights candidates begin from; None begins from scratch.
         data: a folder of photographs, or `sample`.
         device: `auto` (CUDA, then MPS, then the CPU), or a torch device.
-        steps: optimiser steps of a candidate's decoder.
-        batch: crops a step.
-        learning_rate: of a candidate's decoder.
-        perceptual_from: share of the steps after which LPIPS joins the squared error.
-        perceptual_weight: of LPIPS in the loss; 0 leaves it out.
+        steps: optimiser steps of a candidate.
+        batch: crops a step; None stands for 8 of 64 pixels (decoder) or 6 of 128 (joint).
+        learning_rate: of Adam; None stands for 3e-3 (decoder) or 2e-3 (joint).
+        perceptual_from: share of the steps after which LPIPS, in joint training MS-SSIM too, joins
+            the squared error.
+        perceptual_weight: of what joins; 0 leaves it out.
         shared_steps: optimiser steps of the shared part.
         levels: quality levels that are trained and scored, at least four of 0 to 7.
         level: the one of them at which `bpp_coded`, `psnr`, `ms_ssim` and `lpips` are reported.
@@ -66,11 +68,13 @@ class ProxyEvaluator:
         precision: that a trained decoder is rounded to before it is scored.
     """
 
+    training: Training = "decoder"
+    anchor: str | None = None
     data: str = "sample"
     device: str = "auto"
     steps: int = 500
-    batch: int = 8
-    learning_rate: float = 3e-3
+    batch: int | None = None
+    learning_rate: float | None = None
     perceptual_from: float = 0.5
     perceptual_weight: float = 1.0
     shared_steps: int = 1200
@@ -87,11 +91,11 @@ class ProxyEvaluator:
         if self.level not in self.levels:
             raise ValueError(f"level: one of levels, {list(self.levels)}")
         for name in ("steps", "batch", "shared_steps", "crops"):
-            if getattr(self, name) < 1:
+            if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: at least 1")
         if self.vgg_crops < 0:
             raise ValueError("vgg_crops: at least 0")
-        if not self.learning_rate > 0:
+        if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError("learning_rate: above 0")
         if self.perceptual_weight < 0 or not 0 <= self.perceptual_from <= 1:
             raise ValueError("perceptual_weight: at least 0; perceptual_from: 0 to 1")
@@ -112,7 +116,7 @@ class ProxyEvaluator:
         }
 
     def check(self) -> None:
-        """Looks for photographs, LPIPS weights and the device.
+        """Looks for photographs, LPIPS weights, the anchor and the device.
 
         Raises:
             SetupError: one of them is missing.
@@ -121,6 +125,7 @@ class ProxyEvaluator:
         for backbone in ("alex", "vgg") if self.vgg_crops else ("alex",):
             perceptual.weights_file(backbone)
         torch_device(self.device)
+        self._anchor()
 
     def prepare(self, space: SearchSpace, directory: Path) -> None:
         """Trains the shared part of the reference architecture, then its decoder."""
@@ -159,23 +164,44 @@ class ProxyEvaluator:
             content: dict[str, Any] = json.loads(file.read_text())
         return content
 
-    def seconds_per_trial(self, space: SearchSpace) -> float:
+    def seconds_per_trial(self, space: SearchSpace) -> float | None:
         """What a trial takes on this machine, from a few timed steps of sampled architectures."""
+        if self.training == "joint":
+            return None
         codes = space.sample(np.random.default_rng(0), 4)
         device = torch_device(self.device)
         codecs = (Codec(space.design(space.architecture(code))) for code in codes)
-        steps = [decoder.step_seconds(codec, self._recipe, device) for codec in codecs]
+        steps = [decoder.step_seconds(codec, self._of_decoders, device) for codec in codecs]
         return self.steps * float(np.mean(steps))
 
     @property
-    def _recipe(self) -> decoder.Recipe:
+    def _of_decoders(self) -> decoder.Recipe:
         return decoder.Recipe(
             steps=self.steps,
-            batch=self.batch,
-            learning_rate=self.learning_rate,
+            batch=self.batch or 8,
+            learning_rate=self.learning_rate or 3e-3,
             perceptual_from=self.perceptual_from,
             perceptual_weight=self.perceptual_weight,
         )
+
+    @property
+    def _of_codecs(self) -> joint.JointRecipe:
+        usual = joint.JointRecipe(self.steps)
+        return joint.JointRecipe(
+            steps=self.steps,
+            batch=self.batch or usual.batch,
+            learning_rate=self.learning_rate or usual.learning_rate,
+            perceptual_from=self.perceptual_from if self.perceptual_weight else 1.0,
+            ms_ssim_weight=self.perceptual_weight * usual.ms_ssim_weight,
+            lpips_weight=self.perceptual_weight * usual.lpips_weight,
+        )
+
+    def _data(self, directory: Path) -> Data:
+        device = torch_device(self.device)
+        return Data(self.data, self.crops, self.levels, self.level, directory, device)
+
+    def _anchor(self) -> Codec | None:
+        return None if self.anchor is None else candidates.load_anchor(self.anchor)
 
     def load(
         self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
@@ -200,73 +226,73 @@ class ProxyEvaluator:
         self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
     ) -> dict[str, Any]:
         began = time.monotonic()
-        design = space.design(architecture)
-        folder = self._shared(design, directory)
-        torch.manual_seed(seed)  # of the decoder's first weights; crops have their own
-        codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
-        device = torch_device(self.device)
-        codec = decoder.train_decoder(codec, TrainingCache(folder), self._recipe, seed, device)
+        design, data = space.design(architecture), self._data(directory)
+        trained = self._trained(design, data, seed)
         file = self._codec_file(architecture, directory, seed)
-        _save(codec, space, architecture, file)
-        trained = time.monotonic()
-        held_back = scoring.load_held_back(folder)
-        rounded = self._rounded(codec, TrainingCache(folder), device)
-        score = scoring.score(rounded, held_back, self.levels, device)
-        picture = file.with_suffix(".png")
-        reported = (self.levels.index(self.level), self.level)
-        by_vgg = scoring.check_by_vgg(rounded, held_back, *reported, self.vgg_crops)
-        scoring.save_picture(rounded, held_back, *reported, picture)
-        at_level = next(p for p in score["rd_points"] if p["level"] == self.level)
+        _save(trained.codec, space, architecture, file)
+        ended = time.monotonic()
+        score = self._scored(trained, data, file.with_suffix(".png"))
+        if self.training == "joint":
+            control = self._control(design, data)
+            score["learned_gain_db"] = gain_db(score["rd_points"], control)
         return {
             **score,
-            **at_level,
-            **by_vgg,
+            "training": self.training,
             "steps": self.steps,
             "seed": seed,
-            "train_seconds": trained - began,
-            "score_seconds": time.monotonic() - trained,
+            "curve": trained.curve,
+            "train_seconds": ended - began,
+            "score_seconds": time.monotonic() - ended,
             "peak_bytes": _peak_bytes(),
-            "device": str(device),
+            "device": str(data.device),
             "precision": self.precision,
             "codec": str(file),
-            "reconstruction": str(picture),
             "lpips_backbone": perceptual.described("alex"),
         }
 
-    def _rounded(self, codec: Codec, cache: TrainingCache, device: torch.device) -> Codec:
-        """The codec at the precision it is scored at; ranges come from training crops."""
-        rng = np.random.default_rng(0)
-        crops = [cache.draw(self.batch, rng, level) for level in self.levels]
-        latents = torch.cat([crop.latents for crop in crops]).to(device)
-        levels = torch.cat([one_hot(*crop.levels.tolist()) for crop in crops]).to(device)
-        return at_precision(codec, self.precision, latents, levels)
+    def _trained(self, design: Design, data: Data, seed: int) -> Trained:
+        if self.training == "joint":
+            return candidates.joint_candidate(design, data, self._of_codecs, seed, self._anchor())
+        folder = self._shared(design, data)
+        recipe = self._of_decoders
+        return candidates.decoder_candidate(design, data, recipe, seed, folder, self._anchor())
 
-    def _shared(self, design: Design, directory: Path) -> Path:
+    def _scored(self, trained: Trained, data: Data, picture: Path | None) -> dict[str, Any]:
+        """The codec at the precision it is scored at; with a picture unless there is no place."""
+        held_back, levels = trained.held_back, self.levels
+        rounded = at_precision(trained.codec, self.precision, trained.latents, trained.conditions)
+        score = scoring.score(rounded, held_back, levels, data.device)
+        reported = (levels.index(self.level), self.level)
+        score |= next(p for p in score["rd_points"] if p["level"] == self.level)
+        if picture is not None:
+            score |= scoring.check_by_vgg(rounded, held_back, *reported, self.vgg_crops)
+            scoring.save_picture(rounded, held_back, *reported, picture)
+            score["reconstruction"] = str(picture)
+        return score
+
+    def _control(self, design: Design, data: Data) -> list[dict[str, Any]]:
+        """The curve of the same entropy model without learned paths, trained once as long."""
+        linear = without_backbones(design)
+        parts = sorted(block.signature for block in linear.blocks.values())
+        file = data.directory / f"control-{_key(parts, asdict(self))}.json"
+        with FileLock(f"{file}.lock"):
+            if not file.is_file():
+                log.info("linear control")
+                score = self._scored(self._trained(linear, data, self.seed), data, None)
+                write_atomically(file, json.dumps(score["rd_points"]))
+            points: list[dict[str, Any]] = json.loads(file.read_text())
+        return points
+
+    def _shared(self, design: Design, data: Data) -> Path:
         """Folder of the shared part that this design has, trained once by whoever comes first."""
         stage = design.stages["encode"]
         networks = [stage.network, *([stage.cpu_network] if stage.cpu_network else [])]
         parts = sorted(block.signature for network in networks for block in network.blocks)
-        settings = (self.data, self.shared_steps, self.levels, self.crops, self.seed)
-        folder = directory / f"shared-{_key(parts, settings)}"
-        with FileLock(f"{folder}.lock"):
-            if not folder.is_dir():
-                self._train_shared(design, folder)
-        return folder
-
-    def _train_shared(self, design: Design, folder: Path) -> None:
-        files = photos.find_photos(self.data)
-        train = photos.load_photos(files.train, max(CROP, training.CROP))
-        held_back = photos.load_photos(files.held_back, _SCORED_CROP)
-        crops = photos.textured_crops(held_back, _SCORED_CROP, self.crops)
-        log.info("%d photographs to train on, %d crops to score", len(train), len(crops))
-        codec = shared.train_shared(design, train, self.shared_steps, self.seed)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="shared-") as name:
-            unfinished = Path(name) / "content"
-            unfinished.mkdir()
-            shared.save_shared(codec, unfinished / _SHARED_WEIGHTS)
-            write_cache(codec, train, self.levels, unfinished)
-            scoring.save_held_back(scoring.code_held_back(codec, crops, self.levels), unfinished)
-            unfinished.rename(folder)
+        settings = (self.data, self.shared_steps, self.levels, self.crops, self.seed, self.anchor)
+        folder = data.directory / f"shared-{_key(parts, settings)}"
+        return candidates.shared_part(
+            design, data, self.shared_steps, self.seed, folder, self._anchor()
+        )
 
 
 def _save(codec: Codec, space: SearchSpace, architecture: Architecture, file: Path) -> None:

@@ -26,7 +26,7 @@ DEFAULT_LIMITS = {"encode_ms": 230.0, "decode_ms": 150.0}
 DEFAULT_BUDGET = {DEVICE: DEFAULT_LIMITS}
 DEFAULT_OBJECTIVES = ["bd_rate_lpips", "decode_ms"]
 SAMPLE = "sample"
-_SHARED = ("data", "device", "precision")  # settings of the evaluator at the top level
+_SHARED = ("data", "device", "precision", "anchor")  # settings of the evaluator at the top level
 
 _Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
 _Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -56,6 +56,7 @@ class _ExperimentFile(_Strict):
     evaluator: StrictStr = "evaluators.proxy:ProxyEvaluator"
     data: StrictStr | None = None
     device: StrictStr | None = None
+    anchor: StrictStr | None = None
     precision: Precision = "fp16"
     margin: _Percent | dict[str, _Percent] | None = None
     proxy: dict[str, Any] = {}
@@ -207,6 +208,7 @@ def _evaluator(document: _ExperimentFile, folder: Path) -> EvaluatorSpec:
     known = accepted(import_object(document.evaluator, folder, "evaluator", ExperimentError))
     settings = dict(document.proxy)
     shared = {"data": _data(document.data, folder), "device": document.device}
+    shared["anchor"] = str(_anchor(document, folder)) if document.anchor else None
     # Of an evaluator that knows no precision, only the prices depend on it.
     shared["precision"] = document.precision if "precision" in known else None
     for name, value in shared.items():
@@ -217,6 +219,18 @@ def _evaluator(document: _ExperimentFile, folder: Path) -> EvaluatorSpec:
         if value is not None:
             settings[name] = value
     return EvaluatorSpec(document.evaluator, str(folder), settings)
+
+
+def _anchor(document: _ExperimentFile, folder: Path) -> Path:
+    """The codec file that candidates begin from."""
+    file = (folder / str(document.anchor)).resolve()
+    if not file.is_file():
+        raise ExperimentError(f"anchor: no file {file}; experiments/train_anchor.py makes one")
+    return file
+
+
+def _file_digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
 def _data(data: str | None, folder: Path) -> str | None:
@@ -256,6 +270,7 @@ def _identity(
         "objectives": document.objectives,
         "budget": document.budget,
         "precision": document.precision,
+        "anchor": _file_digest(_anchor(document, folder)) if document.anchor else None,
         "margin": document.margin,
         "latency": {name: _digest(table) for name, table in tables.items()},
         "searcher": document.searcher.model_dump(),
