@@ -127,6 +127,25 @@ def train_joint(
     return codec.eval()
 
 
+def step_seconds(codec: Codec, recipe: JointRecipe, device: torch.device) -> float:
+    """Time of one step here, the perceptual phase by its share; from four timed steps.
+
+    The codec is changed.
+    """
+    run = _Run(codec.to(device).to(memory_format=torch.channels_last), recipe, 0)  # type: ignore[call-overload]
+    noise = run.rng.integers(0, 255, (recipe.crop, recipe.crop, 3), dtype=np.uint8)
+    share = 1 - recipe.perceptual_from
+    seconds = []
+    for at in (0, recipe.steps - 1) if share > 0 else (0,):
+        for timed in (1, 2):  # the first step of each kind allocates and compiles
+            began = time.perf_counter()
+            for _ in range(timed):
+                run.step = at
+                _step(run, [Photo("noise", noise)])
+        seconds.append((time.perf_counter() - began) / timed)
+    return (1 - share) * seconds[0] + share * seconds[-1]
+
+
 class _Run:
     """Everything that changes while a codec trains: what a checkpoint holds.
 

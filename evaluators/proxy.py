@@ -164,14 +164,15 @@ class ProxyEvaluator:
             content: dict[str, Any] = json.loads(file.read_text())
         return content
 
-    def seconds_per_trial(self, space: SearchSpace) -> float | None:
+    def seconds_per_trial(self, space: SearchSpace) -> float:
         """What a trial takes on this machine, from a few timed steps of sampled architectures."""
-        if self.training == "joint":
-            return None
         codes = space.sample(np.random.default_rng(0), 4)
         device = torch_device(self.device)
         codecs = (Codec(space.design(space.architecture(code))) for code in codes)
-        steps = [decoder.step_seconds(codec, self._of_decoders, device) for codec in codecs]
+        if self.training == "joint":
+            steps = [joint.step_seconds(codec, self._of_codecs, device) for codec in codecs]
+        else:
+            steps = [decoder.step_seconds(codec, self._of_decoders, device) for codec in codecs]
         return self.steps * float(np.mean(steps))
 
     @property
