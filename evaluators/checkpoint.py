@@ -17,12 +17,12 @@ from evaluators.protocol import SetupError
 from search_spaces.files import replacing
 
 if TYPE_CHECKING:
-    from evaluators.joint import _Run
+    from evaluators.joint import Run
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save_checkpoint(file: Path, run: _Run) -> None:
+def save_checkpoint(file: Path, run: Run) -> None:
     """Writes a run in one step; readers see the old one or the new one."""
     tensors = {f"weights.{name}": value for name, value in run.codec.state_dict().items()}
     for i, (parameter, mean) in enumerate(zip(run.trained, run.averages.values, strict=True)):
@@ -40,7 +40,7 @@ def save_checkpoint(file: Path, run: _Run) -> None:
         save_file(contents, unfinished, metadata={"run": json.dumps(about)})
 
 
-def load_checkpoint(file: Path, run: _Run) -> None:
+def load_checkpoint(file: Path, run: Run) -> None:
     """Brings a new run to where the saved one was.
 
     Raises:
@@ -71,7 +71,7 @@ def _read(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         raise SetupError(f"{file} is no checkpoint: {problem}; move it away") from None
 
 
-def _identity(run: _Run) -> str:
+def _identity(run: Run) -> str:
     """What may not differ between two halves of a training, as text."""
     shapes = [(name, list(value.shape)) for name, value in run.codec.named_parameters()]
     return json.dumps([asdict(run.recipe), run.seed, shapes])

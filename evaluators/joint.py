@@ -107,7 +107,7 @@ def train_joint(
         EvaluationError: the loss is no longer finite.
         SetupError: the checkpoint is of another training.
     """
-    run = _Run(codec.to(device).to(memory_format=torch.channels_last), recipe, seed)  # type: ignore[call-overload]
+    run = Run(codec.to(device).to(memory_format=torch.channels_last), recipe, seed)  # type: ignore[call-overload]
     if checkpoint is not None and checkpoint.is_file():
         load_checkpoint(checkpoint, run)
         log.info("going on from step %d of %d", run.step, recipe.steps)
@@ -132,7 +132,7 @@ def step_seconds(codec: Codec, recipe: JointRecipe, device: torch.device) -> flo
 
     The codec is changed.
     """
-    run = _Run(codec.to(device).to(memory_format=torch.channels_last), recipe, 0)  # type: ignore[call-overload]
+    run = Run(codec.to(device).to(memory_format=torch.channels_last), recipe, 0)  # type: ignore[call-overload]
     noise = run.rng.integers(0, 255, (recipe.crop, recipe.crop, 3), dtype=np.uint8)
     share = 1 - recipe.perceptual_from
     seconds = []
@@ -146,7 +146,7 @@ def step_seconds(codec: Codec, recipe: JointRecipe, device: torch.device) -> flo
     return (1 - share) * seconds[0] + share * seconds[-1]
 
 
-class _Run:
+class Run:
     """Everything that changes while a codec trains: what a checkpoint holds.
 
     Attributes:
@@ -180,7 +180,7 @@ class _Run:
         self.codec.train()
 
 
-def _step(run: _Run, photos: Sequence[Photo]) -> None:
+def _step(run: Run, photos: Sequence[Photo]) -> None:
     recipe = run.recipe
     run.codec.train()
     for group in run.optimiser.param_groups:

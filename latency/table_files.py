@@ -15,7 +15,7 @@ import yaml
 from latency.table import LatencyTable, TableError, contradiction
 from search_spaces.files import write_atomically
 from search_spaces.hints import did_you_mean
-from search_spaces.yaml_files import parse, parse_yaml
+from search_spaces.yaml_files import parse, parse_yaml, read_text
 
 SHIPPED = Path(__file__).parent / "tables"
 
@@ -79,14 +79,7 @@ def find_table(name_or_path: str | Path) -> Path:
 
 
 def _content(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > _LARGEST_BYTES:
-            raise TableError(f"{file}: is larger than {_LARGEST_BYTES:,} bytes")
-        text = file.read_text(encoding="utf-8")
-    except OSError as problem:
-        raise TableError(f"cannot read {file}: {problem.strerror}") from None
-    except UnicodeDecodeError:
-        raise TableError(f"{file} is not YAML: it is no UTF-8 text") from None
+    text = read_text(file, TableError, _LARGEST_BYTES)
     header, separator, rest = text.partition(_ROWS)
     lines = rest.splitlines()
     if not separator or not all(line.startswith("- {") for line in lines):

@@ -31,15 +31,23 @@ def read_yaml(file: Path, error: type[ValueError]) -> dict[str, Any]:
     Raises:
         error: unreadable, not YAML, or not a mapping.
     """
+    return parse_yaml(read_text(file, error), file, error)
+
+
+def read_text(file: Path, error: type[ValueError], largest_bytes: int = _LARGEST_BYTES) -> str:
+    """A text file that is to be parsed as YAML.
+
+    Raises:
+        error: unreadable, no UTF-8, or larger than a file of its kind is.
+    """
     try:
-        if file.stat().st_size > _LARGEST_BYTES:
-            raise error(f"{file} is not YAML: it is larger than {_LARGEST_BYTES:,} bytes")
-        text = file.read_text(encoding="utf-8")
+        if file.stat().st_size > largest_bytes:
+            raise error(f"{file} is not YAML: it is larger than {largest_bytes:,} bytes")
+        return file.read_text(encoding="utf-8")
     except OSError as problem:
         raise error(f"cannot read {file}: {problem.strerror}") from None
     except UnicodeDecodeError as problem:
         raise error(f"{file} is not YAML: {_reason(problem)}") from None
-    return parse_yaml(text, file, error)
 
 
 def parse_yaml(text: str, file: Path, error: type[ValueError]) -> dict[str, Any]:
