@@ -1,0 +1,179 @@
+"""Whether short trainings rank architectures as long ones do, which must be resolved first.
+
+    python experiments/benchmarks/rank_fidelity.py --data PHOTOGRAPHS [--space pico_decoder]
+        [--training decoder] [--steps 250] [--longer 8] [--architectures 12] [--seeds 3]
+
+Architectures are drawn by a fixed seed within 10 % of the decoding budget. Each is trained with
+every seed for `--steps` and, independently, for `--longer` times as many; so is the space's
+reference, that BD-rates are measured against. Held-back crops are scored as two sets of different
+photographs. Trainings are recorded in `--record` as they end, one line of JSON each, and never
+repeated: interrupted, the same command goes on.
+
+Before any tau is worth printing the long runs must be resolved: the spread between architectures
+exceeds that between seeds and that between the two sets; otherwise the run is void. Kendall's tau
+is between a short run and the mean of the long runs with other seeds, with a 95 % interval from
+drawing architectures anew; beside it those of kMACs and of parameters, which it must beat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from rank_statistics import analysed
+
+from evaluators import scoring
+from evaluators.precision import at_precision
+from evaluators.proxy import ProxyEvaluator
+from evaluators.scoring import HeldBack
+from latency.oracle import LatencyOracle
+from latency.score import Scorer
+from latency.table_files import load_table
+from search_spaces.files import write_atomically
+from search_spaces.load import load_space
+from search_spaces.parts import find_parts
+from search_spaces.space import SearchSpace
+
+DEVICE, LIMITS_MS = "iphone-17-pro-max", {"encode": 230.0, "decode": 150.0}
+NEAR = 0.9  # of the decoding budget
+REFERENCE = -1  # its number among the architectures
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training: architecture (by its number), seed and steps."""
+
+    number: int
+    code: tuple[int, ...]
+    seed: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.number}/{self.seed}/{self.steps}"
+
+
+def main() -> None:
+    arguments = _arguments()
+    space = load_space(Path(arguments.space))
+    codes = near_the_budget(space, arguments.architectures, arguments.draw)
+    jobs = _jobs(space, codes, arguments)
+    done = _recorded(arguments.record)
+    missing = [job for job in jobs if job.name not in done]
+    with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
+        running = {pool.submit(_trained, job, arguments): job for job in missing}
+        for finished in as_completed(running):
+            line = {"job": running[finished].name, **finished.result()}
+            done[line["job"]] = line
+            with arguments.record.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(f"{len(done)}/{len(jobs)} {line['job']}", flush=True)
+    designs = [space.design(space.architecture(code)) for code in codes]
+    sizes = {
+        "kmacs": [design.kmacs_per_pixel("decode") for design in designs],
+        "parameters": [float(design.parameters) for design in designs],
+    }
+    result = analysed(done, len(codes), arguments, sizes)
+    write_atomically(arguments.out, json.dumps(result, indent=1) + "\n")
+    print(json.dumps({k: v for k, v in result.items() if k != "runs"}, indent=1))
+
+
+def near_the_budget(space: SearchSpace, count: int, seed: int) -> list[tuple[int, ...]]:
+    """Codes of architectures that just meet the budget, drawn uniformly among all that do."""
+    scorer = Scorer(LatencyOracle(load_table(DEVICE)), find_parts(space))
+    rng = np.random.default_rng(seed)
+    found: dict[tuple[int, ...], None] = {}
+    while len(found) < count:
+        codes = space.sample(rng, 2000)
+        held = dict(zip(scorer.stages, scorer.score(codes).T, strict=True))
+        inside = (held["encode"] <= LIMITS_MS["encode"]) & (held["decode"] <= LIMITS_MS["decode"])
+        near = held["decode"] >= NEAR * LIMITS_MS["decode"]
+        found.update(dict.fromkeys(map(tuple, codes[inside & near].tolist())))
+    return list(found)[:count]
+
+
+def _jobs(
+    space: SearchSpace, codes: Sequence[tuple[int, ...]], arguments: argparse.Namespace
+) -> list[Job]:
+    """Short ones first, the reference before all."""
+    numbered = [(REFERENCE, space.reference.code), *enumerate(codes)]
+    lengths = (arguments.steps, arguments.longer * arguments.steps)
+    return [
+        Job(number, code, seed, steps)
+        for steps in lengths
+        for seed in range(arguments.seeds)
+        for number, code in numbered
+    ]
+
+
+def _trained(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Trains and scores on both sets; runs in a process of its own."""
+    torch.set_num_threads(1)
+    space = load_space(Path(arguments.space))
+    evaluator = ProxyEvaluator(
+        training=arguments.training, anchor=arguments.anchor, data=arguments.data,
+        steps=job.steps, crops=arguments.crops, shared_steps=arguments.shared_steps, vgg_crops=0,
+    )  # fmt: skip
+    data = evaluator._data(arguments.record.parent)
+    trained = evaluator._trained(space.design(space.architecture(job.code)), data, job.seed)
+    codec = at_precision(trained.codec, "fp16", trained.latents, trained.conditions)
+    halves = [
+        scoring.score(codec, part, evaluator.levels, data.device)
+        for part in _halves(trained.held_back)
+    ]
+    seconds = trained.curve[-1]["seconds"]
+    return {"seconds": seconds, "sets": [score["rd_points"] for score in halves]}
+
+
+def _halves(held_back: HeldBack) -> list[HeldBack]:
+    """First and second half: crops of one photograph stand together."""
+    middle = len(held_back.pixels) // 2
+    return [
+        HeldBack(**{name: value[part] for name, value in vars(held_back).items()})
+        for part in (slice(0, middle), slice(middle, None))
+    ]
+
+
+def _recorded(file: Path) -> dict[str, Any]:
+    """Trainings that ended; a line that was broken off is left out."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.is_file():
+        return {}
+    whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    file.write_text("".join(whole))
+    return {content["job"]: content for content in map(json.loads, whole)}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", default="sample", help="a folder of photographs, or sample")
+    parser.add_argument("--space", default="pico_decoder")
+    parser.add_argument("--training", default="decoder", choices=("decoder", "joint"))
+    parser.add_argument("--anchor", help="a codec file to begin from")
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--longer", type=int, default=8)
+    parser.add_argument("--architectures", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--draw", type=int, default=0, help="seed of the architectures")
+    parser.add_argument("--crops", type=int, default=24)
+    parser.add_argument("--shared-steps", type=int, default=1200)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--record", type=Path, default=Path("runs/rank-fidelity/trainings.jsonl"))
+    out = Path(__file__).parents[1] / "results" / "rank_fidelity.json"
+    parser.add_argument("--out", type=Path, default=out)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
