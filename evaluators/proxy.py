@@ -228,9 +228,11 @@ class ProxyEvaluator:
     ) -> dict[str, Any]:
         began = time.monotonic()
         design, data = space.design(architecture), self._data(directory)
-        trained = self._trained(design, data, seed)
         file = self._codec_file(architecture, directory, seed)
+        unfinished = file.with_suffix(".checkpoint")  # a joint training that was killed goes on
+        trained = self._trained(design, data, seed, unfinished)
         _save(trained.codec, space, architecture, file)
+        unfinished.unlink(missing_ok=True)
         ended = time.monotonic()
         score = self._scored(trained, data, file.with_suffix(".png"))
         if self.training == "joint":
@@ -251,12 +253,16 @@ class ProxyEvaluator:
             "lpips_backbone": perceptual.described("alex"),
         }
 
-    def _trained(self, design: Design, data: Data, seed: int) -> Trained:
+    def _trained(
+        self, design: Design, data: Data, seed: int, checkpoint: Path | None = None
+    ) -> Trained:
         if self.training == "joint":
-            return candidates.joint_candidate(design, data, self._of_codecs, seed, self._anchor())
+            recipe, anchor = self._of_codecs, self._anchor()
+            return candidates.joint_candidate(design, data, recipe, seed, anchor, checkpoint)
         folder = self._shared(design, data)
-        recipe = self._of_decoders
-        return candidates.decoder_candidate(design, data, recipe, seed, folder, self._anchor())
+        return candidates.decoder_candidate(
+            design, data, self._of_decoders, seed, folder, self._anchor()
+        )
 
     def _scored(self, trained: Trained, data: Data, picture: Path | None) -> dict[str, Any]:
         """The codec at the precision it is scored at; with a picture unless there is no place."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from evaluators import joint
 from evaluators.control import gain_db, without_backbones
 from evaluators.protocol import SetupError
 from evaluators.proxy import ProxyEvaluator
@@ -65,6 +66,35 @@ def test_the_same_seed_gives_the_same_joint_score(
 ) -> None:
     again = SHORT.evaluate(tiny, candidate, folder, 0)
     assert again["rd_points"] == record["rd_points"]
+
+
+def test_a_joint_trial_that_was_killed_goes_on_from_its_checkpoint(
+    tiny: SearchSpace, folder: Path, candidate: Architecture, record: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    taken: list[int] = []
+    step = joint._step
+
+    def breaking(run: Any, photos: Any) -> None:
+        taken.append(run.step)
+        if run.step == 7 and 7 not in taken[:-1]:
+            raise KeyboardInterrupt
+        step(run, photos)
+
+    whole = joint.train_joint
+
+    def often(*arguments: Any, **options: Any) -> Codec:
+        return whole(*arguments, **options, every_seconds=0.0)
+
+    monkeypatch.setattr(joint, "_step", breaking)
+    monkeypatch.setattr(joint, "train_joint", often)
+    with pytest.raises(KeyboardInterrupt):
+        SHORT._score(tiny, candidate, folder, 5)
+    assert len(list(folder.glob("*.checkpoint"))) == 1
+    again = SHORT._score(tiny, candidate, folder, 5)
+    assert taken == [*range(8), 7, 8, 9]
+    assert not list(folder.glob("*.checkpoint"))
+    assert again["rd_points"] != record["rd_points"]
 
 
 def test_photographs_are_decoded_once_a_study(folder: Path) -> None:
