@@ -4,9 +4,9 @@
 
 A block whose path earns nothing cannot be ranked. For every kind of block of the space `codec`, one
 architecture of middle size is trained for as many steps as fit into the stated CPU-seconds, decoder
-only and jointly, and from the anchor too if one is named; `learned_gain_db` is printed beside the
-goals, 0.9 dB decoder-only and 0.7 dB jointly. The linear control of joint training is trained for
-as many steps. One thread. Held-back photographs of the folder; none of a test set. Writes
+only and jointly, from scratch or from the anchor that is named; `learned_gain_db` is printed beside
+the goals, 0.9 dB decoder-only and 0.7 dB jointly. The linear control of joint training is trained
+for as many steps. One thread. Held-back photographs of the folder; none of a test set. Writes
 `experiments/results/awake.json` as results come.
 """
 
@@ -43,21 +43,20 @@ def main() -> None:
     torch.set_num_threads(1)
     space = load_space(Path("codec"))
     rows: list[dict[str, Any]] = []
-    for training in ("decoder", "joint"):
-        for anchor in (None, arguments.anchor) if arguments.anchor else (None,):
-            for kind in arguments.kinds:
-                rows.append(_row(space, kind, training, anchor, arguments))
-                print(json.dumps(rows[-1]), flush=True)
-                write_atomically(arguments.out, json.dumps(_result(rows, arguments), indent=1))
+    for training in arguments.trainings:
+        for kind in arguments.kinds:
+            rows.append(_row(space, kind, training, arguments))
+            print(json.dumps(rows[-1]), flush=True)
+            write_atomically(arguments.out, json.dumps(_result(rows, arguments), indent=1))
 
 
 def _row(
-    space: SearchSpace, kind: str, training: str, anchor: str | None, arguments: argparse.Namespace
+    space: SearchSpace, kind: str, training: str, arguments: argparse.Namespace
 ) -> dict[str, Any]:
     architecture = space.architecture(space.encode(choices(space, kind)))
     evaluator = ProxyEvaluator(
         training=training,  # type: ignore[arg-type]
-        anchor=anchor,
+        anchor=arguments.anchor,
         data=arguments.data,
         crops=arguments.crops,
         vgg_crops=0,
@@ -72,7 +71,7 @@ def _row(
     return {
         "kind": kind,
         "training": training,
-        "from": "anchor" if anchor else "scratch",
+        "from": "anchor" if arguments.anchor else "scratch",
         "steps": steps,
         "train_seconds": score["train_seconds"],
         "learned_gain_db": score["learned_gain_db"],
@@ -135,9 +134,10 @@ def _result(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[s
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="sample", help="a folder of photographs, or sample")
-    parser.add_argument("--anchor", help="a codec file to begin from, too")
+    parser.add_argument("--anchor", help="a codec file to begin from")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--trainings", nargs="+", default=["decoder", "joint"])
     parser.add_argument("--shared-steps", type=int, default=1200)
     parser.add_argument("--crops", type=int, default=24)
     parser.add_argument("--folder", type=Path, default=Path("runs/awake"))
