@@ -66,7 +66,8 @@ def main() -> None:
     photos = load_photos(files.train, recipe.crop)
     device = torch_device(arguments.device)
     codec = train_joint(codec, photos, recipe, arguments.seed, device, checkpoint, watch=watch)
-    save_codec(codec, space.all_choices(architecture), arguments.out.with_suffix(".safetensors"))
+    file = arguments.out.with_suffix(".safetensors")
+    save_codec(codec, space.all_choices(architecture), file, half=True)
     result = {
         "choices": dict(architecture.choices),
         "parameters": codec.design.parameters,

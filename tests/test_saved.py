@@ -52,6 +52,20 @@ def test_a_loaded_codec_codes_the_same_bytes(codec: Codec, file: Path) -> None:
     assert len(codec_key(codec)) == 8
 
 
+def test_half_of_the_size_decodes_to_the_same_symbols(codec: Codec, file: Path) -> None:
+    half = file.with_name("half.safetensors")
+    save_codec(codec, CHOICES, half, half=True)
+    assert half.stat().st_size < 0.7 * file.stat().st_size
+    loaded, image = load_codec(half), torch.rand(1, 3, 64, 48)
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+    coded = codec.compress(image, 3.0)
+    symbols, hyper = loaded.read(coded.data, 64, 48, 3.0)
+    assert torch.equal(symbols, coded.symbols)
+    assert torch.equal(hyper, coded.hyper)
+    for mine, theirs in zip(loaded.parameters(), codec.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_any_changed_weight_changes_the_key(codec: Codec) -> None:
     key = codec_key(codec)
     for name, tensor in codec.state_dict().items():

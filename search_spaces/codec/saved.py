@@ -32,13 +32,15 @@ class CodecFileError(ValueError):
     """A file that holds no codec of this family."""
 
 
-def save_codec(codec: Codec, choices: Mapping[str, Choice], file: Path) -> None:
+def save_codec(codec: Codec, choices: Mapping[str, Choice], file: Path, half: bool = False) -> None:
     """Writes a codec atomically.
 
     Args:
         codec: frozen (`Codec.freeze`) after its last training.
         choices: what `build_design` makes its design of.
         file: by custom `.safetensors`.
+        half: keeps weights in 16 bits: half the size, to begin other trainings from. The entropy
+            model's integers stay, so that pictures are still decoded to the same symbols.
 
     Raises:
         ValueError: the choices make another design.
@@ -47,7 +49,11 @@ def save_codec(codec: Codec, choices: Mapping[str, Choice], file: Path) -> None:
         raise ValueError("the choices do not make the codec's design")
     metadata = {"format": _FORMAT, "choices": json.dumps(dict(choices), sort_keys=True)}
     with replacing(file) as unfinished:
-        save_file(_tensors(codec), unfinished, metadata)
+        tensors = _tensors(codec)
+        if half:
+            floats = {n: t.half() for n, t in tensors.items() if t.dtype == torch.float32}
+            tensors |= floats
+        save_file(tensors, unfinished, metadata)
 
 
 def load_codec(file: Path) -> Codec:
@@ -111,7 +117,8 @@ def _built(design: Design, tensors: dict[str, Tensor]) -> Codec:
         raise ValueError(f"tensor {name!r} is {'missing' if name in expected else 'unknown'}")
     for name, tensor in tensors.items():
         wanted = expected[name]
-        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
+        halved = tensor.dtype == torch.float16 and wanted.dtype == torch.float32
+        if tensor.shape != wanted.shape or not (halved or tensor.dtype == wanted.dtype):
             raise ValueError(f"tensor {name!r} has another shape or type")
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"tensor {name!r} is not finite")
