@@ -17,7 +17,8 @@ SCRIPT = EXPERIMENTS / "benchmarks/awake.py"
 
 @pytest.mark.slow
 def test_awake_trains_a_kind_both_ways(tmp_path: Path) -> None:
-    options = ["--seconds", "0.5", "--kinds", "residual", "--shared-steps", "5", "--crops", "2"]
+    options = ["--seconds", "0.01", "--kinds", "residual", "--shared-steps", "5", "--crops", "2"]
+    options += ["--probes", "1", "2"]
     command = [sys.executable, str(SCRIPT), *options, "--out", "result.json"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

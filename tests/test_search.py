@@ -53,11 +53,18 @@ def search(folder: Path, cluster: str, *arguments: str) -> subprocess.CompletedP
     return toy.nas(folder, "search", "experiment.yaml", "--ray-address", cluster, *arguments)
 
 
+def _interruptible() -> None:
+    """Whoever runs the tests in the background ignores Ctrl-C, and what they start with them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(folder: Path, *arguments: str, until: int) -> subprocess.Popen[str]:
     """A search in its own process, once it has begun `until` evaluations."""
     command = [sys.executable, "-m", "nas", "search", "experiment.yaml", *arguments]
     with (folder / "stderr.txt").open("w") as file:
-        process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file, text=True)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=file, stderr=file, text=True, preexec_fn=_interruptible
+        )
     deadline = time.monotonic() + 90
     while len(toy.trained(folder)) < until and process.poll() is None:
         assert time.monotonic() < deadline
@@ -146,7 +153,7 @@ def test_evaluator_that_always_fails_ends_the_search(tmp_path: Path, cluster: st
 
 
 def test_interrupted_search_keeps_what_finished(tmp_path: Path, cluster: str) -> None:
-    toy.write_experiment(tmp_path, proxy={"seconds": 0.8}, workers=2)
+    toy.write_experiment(tmp_path, proxy={"seconds": 0.3}, workers=2)
     process = started(tmp_path, "--ray-address", cluster, until=6)
     os.kill(process.pid, signal.SIGINT)
     assert process.wait(timeout=30) == 130

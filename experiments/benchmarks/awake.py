@@ -34,7 +34,6 @@ from search_spaces.space import Architecture, Choice, SearchSpace
 
 GOALS_DB = {"decoder": 0.9, "joint": 0.7}
 KINDS = ("convscale311", "inverted", "convnext", "residual")
-_PROBES = (20, 40)
 
 
 def main() -> None:
@@ -111,12 +110,12 @@ def _steps_within(
     data, design = evaluator._data(arguments.folder), space.design(architecture)
     replace(evaluator, steps=1)._trained(design, data, 0)  # what is shared and kept
     taken = []
-    for steps in _PROBES:  # both are watched ten times: their difference is steps alone
+    for steps in arguments.probes:  # both are watched ten times: their difference is steps alone
         began = time.process_time()
         replace(evaluator, steps=steps)._trained(design, data, 0)
         taken.append(time.process_time() - began)
-    a_step = (taken[1] - taken[0]) / (_PROBES[1] - _PROBES[0])
-    return max(1, round(arguments.seconds / a_step))
+    a_step = (taken[1] - taken[0]) / (arguments.probes[1] - arguments.probes[0])
+    return max(1, round(arguments.seconds / max(a_step, 1e-3)))
 
 
 def _result(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
@@ -138,6 +137,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     parser.add_argument("--trainings", nargs="+", default=["decoder", "joint"])
+    parser.add_argument("--probes", nargs=2, type=int, default=(20, 40), help="timed steps")
     parser.add_argument("--shared-steps", type=int, default=1200)
     parser.add_argument("--crops", type=int, default=24)
     parser.add_argument("--folder", type=Path, default=Path("runs/awake"))
