@@ -13,6 +13,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -106,8 +107,9 @@ class Trained:
     curve: list[dict[str, Any]] = field(default_factory=list)
 
 
+@lru_cache(maxsize=1)
 def load_anchor(file: str) -> Codec:
-    """The codec that candidates begin from.
+    """The codec that candidates begin from; read once a process, and never changed.
 
     Raises:
         SetupError: it is no codec file.

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from latency.conversion import LoweringError as LoweringError
 from latency.conversion import one_line, program_of, quiet
-from latency.conversion import randomise as randomise
 from latency.ops import Op
 from search_spaces.blocks import Block, Shape
 from search_spaces.files import write_atomically

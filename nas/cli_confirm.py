@@ -98,7 +98,7 @@ def _confirmed(
 
     from nas import cli_setup
     from nas import confirm as confirmation
-    from nas.display import tracked
+    from nas.display import track
     from nas.experiment import ExperimentError
     from nas.folders import log_folder, study_folder
 
@@ -110,15 +110,13 @@ def _confirmed(
     terms = {"identity": _as_recorded(experiment.identity), "longer": longer}
     file = folder / "confirmed.json"
     longer_one = replace(experiment, evaluator=evaluator)
-    if all(one.name in confirmation.load_results(file, terms) for one in work):
-        return confirmation.load_results(file, terms)
+    known = confirmation.load_results(file, terms)
+    if all(one.name in known for one in work):
+        return known
     logs = log_folder(experiment.study)
     with cli_setup.workers(longer_one, address, folder / "confirm-shared") as workers:
-        for _ in tracked("preparing", _prepared(workers)):
-            pass
-        events = confirmation.run_confirmation(work, workers, file, terms, logs)
-        for _ in tracked("confirming", events):
-            pass
+        track("preparing", _prepared(workers))
+        track("confirming", confirmation.run_confirmation(work, workers, file, terms, logs))
     return confirmation.load_results(file, terms)
 
 

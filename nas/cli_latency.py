@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nas.cli_options import json_option, show, warn
+from nas.cli_options import json_option, precision_option, show, warn
 
 _device = click.option(
     "--device", required=True, metavar="NAME", help="A device's name, or its table's path."
@@ -19,11 +19,7 @@ _backend = click.option(
     type=click.Choice(["host", "coreml"]),
     help="Default: coreml for names that begin with iphone or ipad, else this machine.",
 )
-_precision = click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "w8", "w8a8"]),
-    help="Default: fp16 on a phone, fp32 on this machine.",
-)
+_precision = precision_option("fp16 on a phone, fp32 on this machine")
 _threads = click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of this machine."
 )
@@ -181,11 +177,7 @@ def merge(first: Path, second: Path, output: Path) -> None:
 @click.option(
     "--set", "stated", multiple=True, metavar="NAME=CHOICE", help="Differing from its reference."
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "w8", "w8a8"]),
-    help="Default: fp16 where the table has it.",
-)
+@precision_option("fp16 where the table has it")
 @json_option
 def estimate(
     device: str,

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
+from search_spaces.blocks import Precision
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 DEFAULT_STORAGE = "sqlite:///runs/nas.db"
 
 storage_option = click.option(
     "--storage", default=DEFAULT_STORAGE, show_default=True, metavar="URL", help="SQLAlchemy URL."
 )
+_PRECISIONS = get_args(Precision)
+
+
+def precision_option(default: str) -> Callable[[_Command], _Command]:
+    """The option `--precision`; `default` is what holds without it, for people."""
+    return click.option("--precision", type=click.Choice(_PRECISIONS), help=f"Default: {default}.")
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import json_option, show, storage_option, warn
+from nas.cli_options import json_option, precision_option, show, storage_option, warn
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
@@ -81,11 +81,7 @@ _milliseconds = click.FloatRange(min=0, min_open=True)
 @click.command()
 @click.argument("space_name", metavar="SPACE")
 @click.option("--device", help="Price it on this device: a shipped name or a table's path.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "fp16", "w8", "w8a8"]),
-    help="Default: fp16 where the device's table has it.",
-)
+@precision_option("fp16 where the device's table has it")
 @click.option("--encode-ms", type=_milliseconds, help="Limit of encoding; default 230.")
 @click.option("--decode-ms", type=_milliseconds, help="Limit of decoding; default 150.")
 @click.option(

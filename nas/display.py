@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console
@@ -124,8 +124,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def tracked(what: str, events: Iterable[tuple[int, int]]) -> Iterator[None]:
-    """Shows how far something is that says so itself; yields after each event.
+def track(what: str, events: Iterable[tuple[int, int]]) -> None:
+    """Runs something to its end that says itself how far it is, and shows it.
 
     Args:
         what: is done, for people.
@@ -151,4 +151,3 @@ def tracked(what: str, events: Iterable[tuple[int, int]]) -> Iterator[None]:
             if not console.is_terminal and (done >= said + (done + left) / 20 or not left):
                 console.print(f"{what}: {text}", soft_wrap=True)
                 said = done
-            yield

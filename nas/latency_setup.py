@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,10 @@ from latency.oracle import LatencyOracle
 from latency.pool import lower_all
 from latency.table import Cpu, LatencyTable, TableError
 from latency.table_files import find_table, load_table, save_table, shipped_tables
-from nas.display import tracked
+from nas.display import track
 from nas.experiment import require_name
 from search_spaces.blocks import Precision
 from search_spaces.load import load_space
-from search_spaces.space import SearchSpace
 
 _SEED = 0
 _HEAT_SECONDS = 600.0  # sustained speed is reached after about ten minutes
@@ -127,14 +126,9 @@ def planned(target: Target, space_name: Path, networks: int) -> Plan:
         SpaceError, LoweringError: the space cannot be used.
     """
     space = load_space(space_name)
-    lowered(space)
-    return plan_space(space, target.precision, networks, _SEED)
-
-
-def lowered(space: SearchSpace) -> None:
-    """Lowers every block of a space, on all cores."""
-    for _ in tracked("lowering", lower_all(space_blocks(space))):
-        pass
+    blocks = space_blocks(space)
+    track("lowering", lower_all(blocks))
+    return plan_space(space, blocks, target.precision, networks, _SEED)
 
 
 def measure(target: Target, device: Device, plan: Plan, effort: Effort, speed: str) -> Filled:
@@ -147,10 +141,8 @@ def measure(target: Target, device: Device, plan: Plan, effort: Effort, speed: s
     cpu = coding_costs(target)
     journal = Journal(target.samples, header(target, device, speed))
     if speed == "sustained":
-        for _ in tracked("heating, seconds", heat(plan, target.backend, _HEAT_SECONDS)):
-            pass
-    for _ in tracked("measuring", _visits(plan, target, journal, effort)):
-        pass
+        track("heating, seconds", heat(plan, target.backend, _HEAT_SECONDS))
+    track("measuring", run(plan, target.backend, journal, effort, _SEED))
     command = " ".join(["nas", *map(shlex.quote, sys.argv[1:])])
     filled = fill(plan, journal, target.device, device, cpu, speed, command)
     table = filled.table
@@ -184,9 +176,7 @@ def validate(
     predictions = validation.predict(drawn, LatencyOracle(table, target.precision))
     samples = target.file.with_suffix(f".{target.precision}.validation.jsonl")
     journal = Journal(samples, header(target, device, table.speed))
-    visits = validation.run(predictions, target.backend, journal, rounds, seed)
-    for _ in tracked("measuring", visits):
-        pass
+    track("measuring", validation.run(predictions, target.backend, journal, rounds, seed))
     document = validation.report(predictions, journal, table.margin_percent)
     if save and not document["void"]:
         save_table(_validated(table, document), file)
@@ -213,12 +203,6 @@ def header(target: Target, device: Device, speed: str) -> dict[str, object]:
         "library_versions": dict(device.library_versions),
         "reference_ms": device.reference_ms,
     }
-
-
-def _visits(
-    plan: Plan, target: Target, journal: Journal, effort: Effort
-) -> Iterator[tuple[int, int]]:
-    yield from run(plan, target.backend, journal, effort, _SEED)
 
 
 def coding_costs(target: Target) -> Cpu:

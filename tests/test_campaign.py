@@ -61,7 +61,7 @@ class Clockwork:
 
 @pytest.fixture(scope="module")
 def plan(tiny: SearchSpace) -> Plan:
-    return plan_space(tiny, "fp32", networks=6, seed=0)
+    return plan_space(tiny, space_blocks(tiny), "fp32", networks=6, seed=0)
 
 
 def journal(folder: Path, **header: str) -> Journal:

@@ -10,7 +10,7 @@ import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from latency.measure.packages import (
     row_plan,
 )
 from latency.ops import Op
-from latency.table import median_and_spread, slope_ms
+from latency.table import slope_ms
 from search_spaces.blocks import Block, Precision
 from search_spaces.codec.blocks import Scale
 from search_spaces.parts import PartsError, find_parts
@@ -39,8 +39,6 @@ _MACS_A_MS, _VALUES_A_MS = 2.5e7, 1e6
 _REPEATED_MS, _MOST_REPEATS, _FEWEST_REPEATS = 20.0, 16, 3
 _VISIT_MS, _MOST_RUNS, _FEWEST_RUNS = 40.0, 15, 3
 _VISIT_OVERHEAD_MS = 60.0
-
-Lowering = Callable[[Sequence[Block]], None]
 
 
 @dataclass(frozen=True)
@@ -124,26 +122,21 @@ def whole_networks(
 
 
 def plan_space(
-    space: SearchSpace,
-    precision: Precision,
-    networks: int,
-    seed: int,
-    lowered: Callable[[Block], tuple[Op, ...]] = lower,
+    space: SearchSpace, blocks: Sequence[Block], precision: Precision, networks: int, seed: int
 ) -> Plan:
     """Everything that a space needs.
 
     Args:
-        space: whose blocks are to be priced.
+        space: that whole networks are drawn from.
+        blocks: to be priced: its own, from `space_blocks`.
         precision: of the rows.
         networks: whole ones to be measured along.
         seed: of their draw.
-        lowered: block -> operations.
 
     Raises:
         LoweringError: a block that Core ML cannot express.
     """
-    blocks = space_blocks(space)
-    ops = {block.signature: lowered(block) for block in blocks}
+    ops = {block.signature: lower(block) for block in blocks}
     rows = tuple(
         row_plan(block, ops[block.signature], _repeats(ops[block.signature]), precision)
         for block in distinct(blocks, ops).values()
@@ -235,11 +228,6 @@ def pairs_ms(row: RowPlan, journal: Journal) -> list[tuple[float, float]]:
     """Both packages' times in the rounds that visited both."""
     once_ms, repeated_ms = journal.rounds_ms(row.once.name), journal.rounds_ms(row.repeated.name)
     return [(once_ms[n], repeated_ms[n]) for n in once_ms if n in repeated_ms]
-
-
-def network_spread(network: Package, journal: Journal) -> tuple[float, float]:
-    """Median in ms and spread in per cent of a network that was measured along."""
-    return median_and_spread(list(journal.rounds_ms(network.name).values()))
 
 
 def _dispatch(precision: Precision) -> Package:
