@@ -7,11 +7,12 @@ entropy model or rate. Either begins from scratch or from an anchor's weights.
 
 from __future__ import annotations
 
+import json
 import logging
 import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
+from safetensors import safe_open
 from torch import Tensor
 
 from evaluators import decoder, joint, photos, scoring, shared
@@ -35,6 +37,7 @@ from evaluators.training import CROP, fit_entropy_model, random_crops
 from search_spaces.blocks import Design
 from search_spaces.codec.model import Codec, one_hot
 from search_spaces.codec.saved import CodecFileError, load_codec
+from search_spaces.space import Choice
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +121,23 @@ def load_anchor(file: str) -> Codec:
         return load_codec(Path(file))
     except CodecFileError as problem:
         raise SetupError(f"anchor: {problem}") from None
+
+
+def with_anchors_encoder(choices: Mapping[str, Choice], file: str) -> dict[str, Choice]:
+    """A candidate's decoder behind the encoder and entropy model of an anchor.
+
+    Args:
+        choices: of the candidate, complete.
+        file: the anchor.
+
+    Raises:
+        SetupError: it is no codec file.
+    """
+    load_anchor(file)  # says what is wrong with a file that is none
+    with safe_open(file, "pt") as content:
+        others: dict[str, Choice] = json.loads(content.metadata()["choices"])
+    kept = {name: value for name, value in others.items() if not name.startswith("decoder.")}
+    return kept | {name: value for name, value in choices.items() if name.startswith("decoder.")}
 
 
 def decoder_candidate(
@@ -212,7 +232,7 @@ def shared_part(
     Args:
         design: of which encoder and entropy model are taken.
         data: of the study.
-        steps: of their training.
+        steps: of their training; 0 takes the anchor's as they are.
         seed: of it.
         folder: made whole or not at all, by whoever comes first.
         anchor: whose weights they begin from.
@@ -228,7 +248,10 @@ def _make_shared_part(
 ) -> None:
     training, crops = data.training(), data.held_back()
     log.info("%d photographs to train on, %d crops to score", len(training), len(crops))
-    codec = shared.train_shared(design, training, steps, seed, anchor)
+    if steps == 0 and anchor is not None:
+        codec = shared.of_anchor(design, anchor)
+    else:
+        codec = shared.train_shared(design, training, steps, seed, anchor)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="shared-") as name:
         unfinished = Path(name) / "content"
         unfinished.mkdir()

@@ -58,8 +58,9 @@ def load_checkpoint(file: Path, run: Run) -> None:
     for i, (parameter, mean) in enumerate(zip(run.trained, run.averages.values, strict=True)):
         mean.copy_(tensors[f"average.{i}"])
         if f"exp_avg.{i}" in tensors:
+            steps = torch.tensor(float(run.step), device=parameter.device)
             moments = {name: tensors[f"{name}.{i}"].to(parameter) for name in _MOMENTS}
-            run.optimiser.state[parameter] = {"step": torch.tensor(float(run.step)), **moments}
+            run.optimiser.state[parameter] = {"step": steps, **moments}
 
 
 def _read(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from evaluators.averages import Averages
 from evaluators.cache import Crops, TrainingCache
-from evaluators.devices import mixed_precision
+from evaluators.devices import fused_adam, mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.protocol import EvaluationError
@@ -83,9 +83,7 @@ def train_decoder(
     if not trained:
         return codec.eval()
     averages = Averages(trained, _AVERAGE)
-    optimiser = torch.optim.Adam(
-        trained, lr=recipe.learning_rate, betas=(0.9, 0.99), fused=device.type != "mps"
-    )
+    optimiser = fused_adam(trained, recipe.learning_rate)
     for step in range(recipe.steps):
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)

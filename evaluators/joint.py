@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from evaluators.averages import Averages
 from evaluators.checkpoint import load_checkpoint, save_checkpoint
-from evaluators.devices import mixed_precision
+from evaluators.devices import fused_adam, mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.photos import Photo
@@ -168,7 +168,7 @@ class Run:
         groups = parameter_groups(codec, whole=True)
         self.trained = [parameter for group in groups for parameter in group["params"]]
         self.averages = Averages(self.trained, recipe.average)
-        self.optimiser = torch.optim.Adam(groups, lr=recipe.learning_rate, betas=(0.9, 0.99))
+        self.optimiser = fused_adam(groups, recipe.learning_rate)
 
     @contextmanager
     def shown(self) -> Iterator[None]:

@@ -37,7 +37,7 @@ from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
 from search_spaces.codec.saved import save_codec
 from search_spaces.files import replacing, write_atomically
-from search_spaces.space import Architecture, SearchSpace
+from search_spaces.space import Architecture, Choice, SearchSpace
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ class ProxyEvaluator:
         perceptual_from: share of the steps after which LPIPS, in joint training MS-SSIM too, joins
             the squared error.
         perceptual_weight: of what joins; 0 leaves it out.
-        shared_steps: optimiser steps of the shared part.
+        shared_steps: optimiser steps of the shared part; 0 takes the anchor's encoder and entropy
+            model as they are, whatever the candidate has.
         levels: quality levels that are trained and scored, at least four of 0 to 7.
         level: the one of them at which `bpp_coded`, `psnr`, `ms_ssim` and `lpips` are reported.
         crops: held-back crops of 192 x 192 that are scored, at most.
@@ -90,7 +91,9 @@ class ProxyEvaluator:
             raise ValueError(f"levels: at least four different ones of 0 to {LEVELS - 1}")
         if self.level not in self.levels:
             raise ValueError(f"level: one of levels, {list(self.levels)}")
-        for name in ("steps", "batch", "shared_steps", "crops"):
+        if self.shared_steps < 0 or (self.shared_steps == 0 and self.anchor is None):
+            raise ValueError("shared_steps: at least 1, or 0 with an anchor")
+        for name in ("steps", "batch", "crops"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name}: at least 1")
         if self.vgg_crops < 0:
@@ -212,13 +215,23 @@ class ProxyEvaluator:
         Raises:
             SetupError: that architecture was not evaluated under this recipe.
         """
-        design = space.design(architecture)
+        design = self._design(space, architecture)
         file = self._codec_file(architecture, directory, seed)
         if not file.is_file():
             raise SetupError(f"no weights of {architecture.key} at {file}; evaluate it first")
         codec = Codec(design)
         codec.load_state_dict(load_file(file))
         return codec.eval()
+
+    def _choices(self, space: SearchSpace, architecture: Architecture) -> dict[str, Choice]:
+        """Of what is trained: where nothing is shared but the anchor, its encoder's choices."""
+        choices = dict(space.all_choices(architecture))
+        if self.training == "decoder" and self.shared_steps == 0 and self.anchor is not None:
+            return candidates.with_anchors_encoder(choices, self.anchor)
+        return choices
+
+    def _design(self, space: SearchSpace, architecture: Architecture) -> Design:
+        return space.builder(self._choices(space, architecture))
 
     def _codec_file(self, architecture: Architecture, directory: Path, seed: int) -> Path:
         return directory / f"codec-{architecture.key}-{_key(asdict(self), seed)}.safetensors"
@@ -227,11 +240,11 @@ class ProxyEvaluator:
         self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
     ) -> dict[str, Any]:
         began = time.monotonic()
-        design, data = space.design(architecture), self._data(directory)
+        design, data = self._design(space, architecture), self._data(directory)
         file = self._codec_file(architecture, directory, seed)
         unfinished = file.with_suffix(".checkpoint")  # a joint training that was killed goes on
         trained = self._trained(design, data, seed, unfinished)
-        _save(trained.codec, space, architecture, file)
+        _save(trained.codec, space, self._choices(space, architecture), file)
         unfinished.unlink(missing_ok=True)
         ended = time.monotonic()
         score = self._scored(trained, data, file.with_suffix(".png"))
@@ -302,10 +315,10 @@ class ProxyEvaluator:
         )
 
 
-def _save(codec: Codec, space: SearchSpace, architecture: Architecture, file: Path) -> None:
+def _save(codec: Codec, space: SearchSpace, choices: Mapping[str, Choice], file: Path) -> None:
     """A codec file; of networks from elsewhere than the codec family, the weights alone."""
     if space.builder is build_design:
-        save_codec(codec, space.all_choices(architecture), file)
+        save_codec(codec, choices, file)
         return
     with replacing(file) as unfinished:
         save_file({k: v.cpu().contiguous() for k, v in codec.state_dict().items()}, unfinished)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evaluators.devices import mixed_precision
+from evaluators.devices import fused_adam, mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.photos import Photo, Pixels
 from evaluators.protocol import EvaluationError
@@ -131,7 +131,7 @@ def _optimise(
 ) -> None:
     """Adam with warm-up and cosine decay on rate + lambda distortion, levels drawn at random."""
     codec.train()
-    optimiser = torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99))
+    optimiser = fused_adam(groups, rate)
     trained = [parameter for group in groups for parameter in group["params"]]
     for step in range(steps):
         decay = 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -29,24 +29,18 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import numpy as np
 import torch
+from near_budget import near_the_budget
 from rank_statistics import analysed
 
 from evaluators import scoring
 from evaluators.precision import at_precision
 from evaluators.proxy import ProxyEvaluator
 from evaluators.scoring import HeldBack
-from latency.oracle import LatencyOracle
-from latency.score import Scorer
-from latency.table_files import load_table
 from search_spaces.files import write_atomically
 from search_spaces.load import load_space
-from search_spaces.parts import find_parts
 from search_spaces.space import SearchSpace
 
-DEVICE, LIMITS_MS = "iphone-17-pro-max", {"encode": 230.0, "decode": 150.0}
-NEAR = 0.9  # of the decoding budget
 REFERENCE = -1  # its number among the architectures
 
 
@@ -89,20 +83,6 @@ def main() -> None:
     print(json.dumps({k: v for k, v in result.items() if k != "runs"}, indent=1))
 
 
-def near_the_budget(space: SearchSpace, count: int, seed: int) -> list[tuple[int, ...]]:
-    """Codes of architectures that just meet the budget, drawn uniformly among all that do."""
-    scorer = Scorer(LatencyOracle(load_table(DEVICE)), find_parts(space))
-    rng = np.random.default_rng(seed)
-    found: dict[tuple[int, ...], None] = {}
-    while len(found) < count:
-        codes = space.sample(rng, 2000)
-        held = dict(zip(scorer.stages, scorer.score(codes).T, strict=True))
-        inside = (held["encode"] <= LIMITS_MS["encode"]) & (held["decode"] <= LIMITS_MS["decode"])
-        near = held["decode"] >= NEAR * LIMITS_MS["decode"]
-        found.update(dict.fromkeys(map(tuple, codes[inside & near].tolist())))
-    return list(found)[:count]
-
-
 def _jobs(
     space: SearchSpace, codes: Sequence[tuple[int, ...]], arguments: argparse.Namespace
 ) -> list[Job]:
@@ -126,7 +106,7 @@ def _trained(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
         steps=job.steps, crops=arguments.crops, shared_steps=arguments.shared_steps, vgg_crops=0,
     )  # fmt: skip
     data = evaluator._data(arguments.record.parent)
-    trained = evaluator._trained(space.design(space.architecture(job.code)), data, job.seed)
+    trained = evaluator._trained(evaluator._design(space, space.architecture(job.code)), data, job.seed)
     codec = at_precision(trained.codec, "fp16", trained.latents, trained.conditions)
     halves = [
         scoring.score(codec, part, evaluator.levels, data.device)

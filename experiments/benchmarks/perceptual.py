@@ -1,0 +1,283 @@
+"""A codec trained for half an hour of one core against AVIF at equal bytes, picture by picture.
+
+    python experiments/benchmarks/perceptual.py --data PHOTOGRAPHS --photos DIR [--steps 2600]
+        [--codec FILE]
+
+One codec of the space `codec`, small and within the phone's budget, is trained from scratch on
+PHOTOGRAPHS by the proxy's joint recipe, nothing else; the processor's seconds are counted. Then
+every photograph of DIR is coded at every scored level: bytes are written, read again and decoded.
+AVIF's picture is that of the lowest quality whose file is no smaller than ours: it never has fewer
+bytes. Both are scored by PSNR, MS-SSIM and LPIPS with alex, which was in the loss, and vgg, which
+was not. With `--codec`, a codec file is compared and nothing is trained.
+
+Writes `experiments/results/perceptual.json` and beside it a page of pictures, `perceptual.html`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from perceptual_page import Shown, page
+from PIL import Image, features
+
+from evaluators.joint import JointRecipe, train_joint
+from evaluators.metrics import bd_rate, ms_ssim, psnr, to_8_bit
+from evaluators.passes import to_tensor
+from evaluators.perceptual import described, lpips_of_image
+from evaluators.photos import Photo, Pixels, find_photos, load_photos
+from evaluators.training import fit_entropy_model
+from search_spaces.codec.model import Codec
+from search_spaces.codec.saved import load_codec, save_codec
+from search_spaces.files import write_atomically
+from search_spaces.load import load_space
+from search_spaces.space import Choice, SearchSpace
+
+LEVELS = (1, 3, 5, 7)
+METRICS = ("psnr", "ms_ssim", "lpips", "lpips_vgg")
+AVIF_SPEED = 4
+# Width and depth of each scale, the same on both sides.
+SCALES = {"half": (16, 1), "quarter": (32, 1), "eighth": (64, 2), "sixteenth": (128, 2)}
+
+log = logging.getLogger("perceptual")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One photograph at one level: both codecs' pictures and what they are worth."""
+
+    photo: str
+    level: int
+    ours: Pixels
+    avif: Pixels
+    scores: dict[str, dict[str, float]]
+
+
+def main() -> None:
+    arguments = _arguments()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(1)
+    file = arguments.codec or arguments.out.with_suffix(".safetensors")
+    training = {} if arguments.codec else train(arguments, file)
+    codec = load_codec(file)
+    photos = _all_photos(arguments.photos)[: arguments.limit]
+    rows, shown = [], []
+    for i, photo in enumerate(photos):
+        pairs = [compared(codec, photo, level) for level in LEVELS]
+        rows.append([pair.scores for pair in pairs])
+        shown.append(_shown(photo, pairs[LEVELS.index(arguments.level)]))
+        log.info("%d/%d %s %s", i + 1, len(photos), photo.name, _line(pairs))
+    result = concluded(rows) | {
+        "photographs": [photo.name for photo in photos],
+        "training": training,
+        **_provenance(arguments),
+    }
+    write_atomically(arguments.out, json.dumps(result, indent=1) + "\n")
+    write_atomically(arguments.out.with_suffix(".html"), page(_chosen(shown), result))
+    print(json.dumps({k: result[k] for k in ("levels", "bd_rate_against_avif")}, indent=1))
+
+
+def train(arguments: argparse.Namespace, file: Path) -> dict[str, Any]:
+    """Trains from scratch and saves the codec; what it took, in seconds of the processor."""
+    space = load_space(Path("codec"))
+    recipe = JointRecipe(steps=arguments.steps)
+    began = time.process_time()
+    photos = load_photos(find_photos(arguments.data).train, recipe.crop)
+    torch.manual_seed(arguments.seed)
+    architecture = space.architecture(space.encode(small_choices(space)))
+    codec = Codec(space.design(architecture))
+    fit_entropy_model(codec, photos, np.random.default_rng(arguments.seed))
+    codec = train_joint(codec, photos, recipe, arguments.seed, torch.device("cpu"))
+    seconds = time.process_time() - began
+    save_codec(codec, space.all_choices(architecture), file, half=True)
+    return {
+        "cpu_seconds": seconds,
+        "from": "scratch",
+        "photographs": len(photos),
+        "recipe": asdict(recipe),
+        "seed": arguments.seed,
+        "choices": dict(architecture.choices),
+        "parameters": codec.design.parameters,
+        "kmacs_per_pixel": {s: codec.design.kmacs_per_pixel(s) for s in ("encode", "decode")},
+    }
+
+
+def small_choices(space: SearchSpace) -> dict[str, Choice]:
+    """The codec's choices in the space `codec`."""
+    choices: dict[str, Choice] = dict(space.reference.choices)
+    for side in ("encoder", "decoder"):
+        for scale, (width, depth) in SCALES.items():
+            body = {"depth": depth, "width": width, "block": "convscale311", "expand": 1}
+            body |= {"expand_out": 2, "attention": "none"}
+            choices |= {f"{side}.{scale}.{name}": value for name, value in body.items()}
+        choices |= {f"{side}.resampling": "haar", f"{side}.activation": "gelu"}
+        choices[f"{side}.scaled"] = True
+    entropy: dict[str, Choice] = {"latent_channels": 192, "hyper_channels": 32, "hyper_width": 96}
+    entropy |= {"quantisation": "learned", "context": "checkerboard", "context_width": 64}
+    return {**choices, **entropy, "decoder.heads": "every", "coding": "all"}
+
+
+@torch.no_grad()
+def compared(codec: Codec, photo: Photo, level: int) -> Pair:
+    """Codes a photograph with both codecs and scores them."""
+    image = to_tensor(photo.pixels)
+    height, width = photo.pixels.shape[:2]
+    data = codec.compress(image, level).data
+    symbols, hyper = codec.read(data, height, width, level)
+    ours = _pixels(codec.decode(symbols, hyper, level))
+    file = no_smaller(photo.pixels, len(data))
+    avif = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+    sizes = {"ours": (ours, len(data)), "avif": (avif, len(file))}
+    scores = {
+        name: {"bpp": 8 * size / (height * width), **quality(pixels, photo.pixels)}
+        for name, (pixels, size) in sizes.items()
+    }
+    return Pair(photo.name, level, ours, avif, scores)
+
+
+def no_smaller(pixels: Pixels, size: int) -> bytes:
+    """AVIF's file of the lowest quality whose file has `size` bytes or more."""
+    picture = Image.fromarray(pixels)
+
+    def coded(quality: int) -> bytes:
+        file = io.BytesIO()
+        picture.save(file, "AVIF", quality=quality, speed=AVIF_SPEED)
+        return file.getvalue()
+
+    low, high, best = 0, 100, coded(100)
+    while low < high:
+        middle = (low + high) // 2
+        data = coded(middle)
+        if len(data) >= size:
+            high, best = middle, data
+        else:
+            low = middle + 1
+    return best
+
+
+@torch.no_grad()
+def quality(decoded: Pixels, original: Pixels) -> dict[str, float]:
+    """Every metric of one picture."""
+    pair = to_tensor(decoded), to_tensor(original)
+    return {
+        "psnr": psnr(*pair).item(),
+        "ms_ssim": ms_ssim(*pair).item(),
+        "lpips": lpips_of_image(*pair, "alex"),
+        "lpips_vgg": lpips_of_image(*pair, "vgg"),
+    }
+
+
+def concluded(rows: Sequence[Sequence[dict[str, dict[str, float]]]]) -> dict[str, Any]:
+    """Means over the photographs, how often ours is better, and BD-rates of the mean curves."""
+    levels = []
+    for i, level in enumerate(LEVELS):
+        means = {
+            who: {
+                metric: float(np.mean([row[i][who][metric] for row in rows]))
+                for metric in ("bpp", *METRICS)
+            }
+            for who in ("ours", "avif")
+        }
+        better = {
+            metric: sum(row[i]["ours"][metric] < row[i]["avif"][metric] for row in rows)
+            for metric in ("lpips", "lpips_vgg")
+        }
+        levels.append({"level": level, **means, "photographs_better": better})
+    curves = {who: [_point(level[who]) for level in levels] for who in ("ours", "avif")}
+    rates = {
+        metric: _rate_or_reason(lambda m=metric: bd_rate(curves["ours"], curves["avif"], m))
+        for metric in ("psnr", "ms_ssim", "lpips")
+    }
+    as_vgg = {w: [p | {"lpips": p["lpips_vgg"]} for p in curve] for w, curve in curves.items()}
+    rates["lpips_vgg"] = _rate_or_reason(lambda: bd_rate(as_vgg["ours"], as_vgg["avif"], "lpips"))
+    return {"levels": levels, "bd_rate_against_avif": rates, "by_photograph": rows}
+
+
+def _point(scores: dict[str, float]) -> dict[str, float]:
+    return scores | {"bpp_coded": scores["bpp"]}
+
+
+def _rate_or_reason(rate: Callable[[], float]) -> float | str:
+    """Curves far apart share no quality: then the reason stands there."""
+    try:
+        return rate()
+    except RuntimeError as problem:
+        return str(problem)
+
+
+def _all_photos(folder: str) -> list[Photo]:
+    """All of a folder's photographs, by name."""
+    files = find_photos(folder, max_photos=10_000)
+    return load_photos(sorted((*files.train, *files.held_back)), 192)
+
+
+def _pixels(image: torch.Tensor) -> Pixels:
+    shown: Pixels = (to_8_bit(image)[0] * 255).round().byte().permute(1, 2, 0).numpy()
+    return shown
+
+
+def _shown(photo: Photo, pair: Pair) -> Shown:
+    """The middle of the photograph, 256 pixels square, three times."""
+    height, width = photo.pixels.shape[:2]
+    top, left = (height - 256) // 2, (width - 256) // 2
+    cut = (slice(top, top + 256), slice(left, left + 256))
+    pictures = {"original": photo.pixels[cut], "ours": pair.ours[cut], "avif": pair.avif[cut]}
+    return Shown(photo.name, pictures, pair.scores)
+
+
+def _chosen(shown: Sequence[Shown]) -> list[Shown]:
+    """Every fourth, and the one where AVIF comes off best: a page of our best would say nothing."""
+    worst = max(shown, key=lambda s: s.scores["ours"]["lpips"] - s.scores["avif"]["lpips"])
+    return [*shown[::4], *([worst] if worst not in shown[::4] else [])]
+
+
+def _line(pairs: Sequence[Pair]) -> str:
+    return "  ".join(
+        f"{p.scores['ours']['bpp']:.3f}: {p.scores['ours']['lpips']:.3f} {p.scores['avif']['lpips']:.3f}"
+        for p in pairs
+    )
+
+
+def _provenance(arguments: argparse.Namespace) -> dict[str, Any]:
+    steps = "" if arguments.codec else f" --steps {arguments.steps}"
+    return {
+        "lpips": {name: described(name) for name in ("alex", "vgg")},
+        "avif": f"libavif {features.version('avif')}"
+        f" by Pillow, speed {AVIF_SPEED}, 4:2:0",
+        "machine": f"{platform.machine()} {platform.system()}, one thread",
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("torch", "lpips", "pillow", "constriction")},
+        "command": f"python experiments/benchmarks/perceptual.py --data FOLDER --photos DIR{steps}",
+    }
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", default="sample", help="trained on: a folder, or sample")
+    parser.add_argument("--photos", required=True, help="compared on: a folder")
+    parser.add_argument("--steps", type=int, default=2600)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--codec", type=Path, help="a codec file to compare without training")
+    parser.add_argument("--level", type=int, default=3, choices=LEVELS, help="of the page")
+    parser.add_argument("--limit", type=int, default=10_000, help="photographs at most")
+    out = Path(__file__).parents[1] / "results" / "perceptual.json"
+    parser.add_argument("--out", type=Path, default=out)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
