@@ -12,7 +12,7 @@ import logging
 import tempfile
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from evaluators import decoder, joint, photos, scoring, shared
 from evaluators.cache import TrainingCache, write_cache
-from evaluators.inheritance import inherit
+from evaluators.inheritance import drop_what_harms, inherit
 from evaluators.metrics import psnr, to_8_bit
 from evaluators.passes import dequantised, linear_image, refine, to_tensor
 from evaluators.photo_store import stored
@@ -164,8 +164,9 @@ def decoder_candidate(
     cache = TrainingCache(folder)
     torch.manual_seed(seed)  # of the decoder's first weights; crops have their own
     codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
+    decoder.calibrate(codec, cache)
     if anchor is not None:
-        inherit(codec, anchor, decoder_only=True)
+        _inherit(codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True)
     held_back, watcher = scoring.load_held_back(folder), _Watcher(data)
 
     def watch(step: int, current: Codec) -> None:
@@ -206,7 +207,7 @@ def joint_candidate(
     if anchor is None:
         fit_entropy_model(codec, training, np.random.default_rng(seed))
     else:
-        inherit(codec, anchor)
+        _inherit(codec, anchor, lambda: joint.distortion_loss(codec, training, recipe))
     watcher = _Watcher(data)
 
     def watch(step: int, current: Codec) -> None:
@@ -222,6 +223,17 @@ def joint_candidate(
     return Trained(
         codec, held_back, latents.to(data.device), one_hot(*levels).to(data.device), watcher.curve
     )
+
+
+def _inherit(
+    codec: Codec, anchor: Codec, loss: Callable[[], float], decoder_only: bool = False
+) -> None:
+    """As much of the anchor as helps; see `evaluators.inheritance`."""
+    fresh = {name: value.clone() for name, value in codec.state_dict().items()}
+    inherit(codec, anchor, decoder_only)
+    sides = ("decoder",) if decoder_only else ("encoder", "decoder")
+    for side in drop_what_harms(codec, fresh, loss, sides):
+        log.info("the anchor's %s does not fit: it begins from scratch", side)
 
 
 def shared_part(

@@ -25,6 +25,7 @@ from evaluators.devices import fused_adam, mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.protocol import EvaluationError
+from evaluators.training import grouped
 from search_spaces.codec.edge_modules import Head, LatentStem, PatchCoefficients, Stem
 from search_spaces.codec.model import Codec, is_of_decoder, one_hot
 
@@ -55,6 +56,36 @@ class Recipe:
     perceptual_weight: float
 
 
+@torch.no_grad()
+def calibrate(codec: Codec, cache: TrainingCache) -> None:
+    """Sets the scales of stems and heads from the statistics of crops.
+
+    Stems see coefficients of unit size, heads give corrections in units of the linear decoder's
+    error at the level. Before weights are inherited, which bring scales of their own.
+    """
+    rng = np.random.default_rng(0)
+    crops = [cache.draw(64, rng, level) for level in cache.levels]
+    images = [linear_image(codec, c.latents, one_hot(*c.levels.tolist())) for c in crops]
+    for stem in _decoder_modules(codec, Stem):
+        energy = torch.stack([_energy(stem.coefficients, image - 0.5) for image in images])
+        stem.band_scale.copy_(energy.mean(0).sqrt().clamp_min(1e-3))
+    for head in _decoder_modules(codec, Head):
+        errors = [
+            _energy(head.coefficients, crop.pixels - image).sqrt()
+            for crop, image in zip(crops, images, strict=True)
+        ]
+        table = _at_all_levels(torch.stack(errors), cache.levels)
+        head.error_scale.table.copy_(table.clamp_min(1e-4))
+
+
+@torch.no_grad()
+def error_of_linear(codec: Codec, cache: TrainingCache) -> float:
+    """Squared error on some crops of every level, as a share of the linear decoder's."""
+    rng, device = np.random.default_rng(0), torch.device("cpu")
+    crops = [cache.draw(8, rng, level) for level in cache.levels]
+    return float(np.mean([_loss(codec, some, 0.0, device, rng).item() for some in crops]))
+
+
 def train_decoder(
     codec: Codec,
     cache: TrainingCache,
@@ -63,7 +94,7 @@ def train_decoder(
     device: torch.device,
     watch: Watch | None = None,
 ) -> Codec:
-    """Trains the decoder's learned path of a codec whose shared part is trained.
+    """Trains the decoder's learned path of a codec whose shared part is trained, from its start.
 
     The loss is the squared error relative to the linear decoder's at the same level, so that every
     level weighs the same; towards the end LPIPS is added, since the squared error alone learns to
@@ -77,16 +108,17 @@ def train_decoder(
         EvaluationError: the loss is no longer finite.
     """
     rng = np.random.default_rng(seed)
-    _calibrate(codec, cache)
     codec.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = [p for name, p in codec.named_parameters() if is_of_decoder(name)]
+    learned = {name: p for name, p in codec.named_parameters() if is_of_decoder(name)}
+    trained = list(learned.values())
     if not trained:
         return codec.eval()
     averages = Averages(trained, _AVERAGE)
-    optimiser = fused_adam(trained, recipe.learning_rate)
+    groups = grouped(learned, recipe.learning_rate, lambda name: 1.0)
+    optimiser = fused_adam(groups, recipe.learning_rate)
     for step in range(recipe.steps):
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe.steps)
+            group["lr"] = recipe.learning_rate * group["factor"] * _schedule(step, recipe.steps)
         perceptual = step >= recipe.perceptual_from * recipe.steps
         weight = recipe.perceptual_weight if perceptual else 0.0
         loss = _loss(codec, cache.draw(recipe.batch, rng), weight, device, rng)
@@ -170,28 +202,6 @@ def _report(step: int, steps: int, loss: float) -> None:
         raise EvaluationError(f"diverged: loss is {loss} at step {step + 1}")
     if step % 50 == 0 or step == steps - 1:
         log.info("decoder: step %d of %d, error %.4f of linear", step + 1, steps, loss)
-
-
-@torch.no_grad()
-def _calibrate(codec: Codec, cache: TrainingCache) -> None:
-    """Sets the scales of stems and heads from the statistics of crops.
-
-    Stems see coefficients of unit size, heads give corrections in units of the linear decoder's
-    error at the level.
-    """
-    rng = np.random.default_rng(0)
-    crops = [cache.draw(64, rng, level) for level in cache.levels]
-    images = [linear_image(codec, c.latents, one_hot(*c.levels.tolist())) for c in crops]
-    for stem in _decoder_modules(codec, Stem):
-        energy = torch.stack([_energy(stem.coefficients, image - 0.5) for image in images])
-        stem.band_scale.copy_(energy.mean(0).sqrt().clamp_min(1e-3))
-    for head in _decoder_modules(codec, Head):
-        errors = [
-            _energy(head.coefficients, crop.pixels - image).sqrt()
-            for crop, image in zip(crops, images, strict=True)
-        ]
-        table = _at_all_levels(torch.stack(errors), cache.levels)
-        head.error_scale.table.copy_(table.clamp_min(1e-4))
 
 
 def _energy(coefficients: PatchCoefficients, image: Tensor) -> Tensor:

@@ -48,6 +48,8 @@ def fused_adam(parameters: Sequence[Tensor | Mapping[str, Any]], rate: float) ->
         rate: learning rate.
     """
     groups: list[Any] = list(parameters)
-    flat = [p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])]
+    flat = [
+        p for group in groups for p in (group["params"] if isinstance(group, dict) else [group])
+    ]
     fused = all(parameter.device.type != "mps" for parameter in flat)
     return torch.optim.Adam(groups, lr=rate, betas=(0.9, 0.99), fused=fused)

@@ -9,7 +9,7 @@ energy. One without the learned scales that close the anchor's loses them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import cast
 
@@ -58,6 +58,48 @@ def inherit(codec: Codec, anchor: Codec, decoder_only: bool = False) -> float:
     if not decoder_only:
         _copy(codec.hyper_prior.log_scale.table, anchor.hyper_prior.log_scale.table)
     return len(twins) / max(1, len(mine))
+
+
+@torch.no_grad()
+def drop_what_harms(
+    codec: Codec, fresh: Mapping[str, Tensor], loss: Callable[[], float], sides: Sequence[str]
+) -> list[str]:
+    """Gives up an inherited backbone that is worse than none.
+
+    Where other resampling or attention stands between its blocks, or the learned scales are gone
+    that held its features small, what was inherited is no shared start: features may grow by
+    orders of magnitude. As it was built, a backbone says nothing at first.
+
+    Args:
+        codec: with inherited weights; changed in place.
+        fresh: its state before that.
+        loss: of the codec as it stands.
+        sides: that inherited, of `encoder` and `decoder`.
+
+    Returns:
+        Those that begin from scratch.
+    """
+    dropped: list[str] = []
+    best = loss()
+    for side in sides:
+        inherited = {
+            name: value
+            for name, value in codec.state_dict().items()
+            if name.startswith(f"steps.{side}_")
+        }
+        kept = {name: value.clone() for name, value in inherited.items()}
+        _restore(inherited, fresh)
+        without = loss()
+        if inherited and not without > best:  # NaN helps nobody
+            best, dropped = without, [*dropped, side]
+        else:
+            _restore(inherited, kept)
+    return dropped
+
+
+def _restore(values: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        value.copy_(others[name])
 
 
 def _twin(name: str, block: Block, others: Mapping[str, Block]) -> str | None:

@@ -127,6 +127,15 @@ def train_joint(
     return codec.eval()
 
 
+@torch.no_grad()
+def distortion_loss(codec: Codec, photos: Sequence[Photo], recipe: JointRecipe) -> float:
+    """Rate and squared error of a codec in training, on some crops of every level; on the CPU."""
+    images = random_crops(photos, LEVELS, np.random.default_rng(0), recipe.crop)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _loss(codec, images, np.arange(LEVELS), 0.0, recipe).item()
+
+
 def step_seconds(codec: Codec, recipe: JointRecipe, device: torch.device) -> float:
     """Time of one step here, the perceptual phase by its share; from four timed steps.
 
@@ -165,7 +174,7 @@ class Run:
         self.step = 0
         self.rng = np.random.default_rng(seed)
         self.noise = torch.Generator().manual_seed(seed).get_state()
-        groups = parameter_groups(codec, whole=True)
+        groups = parameter_groups(codec, recipe.learning_rate)
         self.trained = [parameter for group in groups for parameter in group["params"]]
         self.averages = Averages(self.trained, recipe.average)
         self.optimiser = fused_adam(groups, recipe.learning_rate)

@@ -53,7 +53,7 @@ class ProxyEvaluator:
         anchor: a codec file whose weights candidates begin from; None begins from scratch.
         data: a folder of photographs, or `sample`.
         device: `auto` (CUDA, then MPS, then the CPU), or a torch device.
-        steps: optimiser steps of a candidate.
+        steps: optimiser steps of a candidate; 0 scores what it begins with.
         batch: crops a step; None stands for 8 of 64 pixels (decoder) or 6 of 128 (joint).
         learning_rate: of Adam; None stands for 3e-3 (decoder) or 2e-3 (joint).
         perceptual_from: share of the steps after which LPIPS, in joint training MS-SSIM too, joins
@@ -93,11 +93,9 @@ class ProxyEvaluator:
             raise ValueError(f"level: one of levels, {list(self.levels)}")
         if self.shared_steps < 0 or (self.shared_steps == 0 and self.anchor is None):
             raise ValueError("shared_steps: at least 1, or 0 with an anchor")
-        for name in ("steps", "batch", "crops"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}: at least 1")
-        if self.vgg_crops < 0:
-            raise ValueError("vgg_crops: at least 0")
+        for name, least in {"steps": 0, "batch": 1, "crops": 1, "vgg_crops": 0}.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"{name}: at least {least}")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError("learning_rate: above 0")
         if self.perceptual_weight < 0 or not 0 <= self.perceptual_from <= 1:

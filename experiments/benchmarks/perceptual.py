@@ -256,8 +256,7 @@ def _provenance(arguments: argparse.Namespace) -> dict[str, Any]:
     steps = "" if arguments.codec else f" --steps {arguments.steps}"
     return {
         "lpips": {name: described(name) for name in ("alex", "vgg")},
-        "avif": f"libavif {features.version('avif')}"
-        f" by Pillow, speed {AVIF_SPEED}, 4:2:0",
+        "avif": f"libavif {features.version('avif')} by Pillow, speed {AVIF_SPEED}, 4:2:0",
         "machine": f"{platform.machine()} {platform.system()}, one thread",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "lpips", "pillow", "constriction")},

@@ -35,6 +35,7 @@ from rank_statistics import analysed
 
 from evaluators import scoring
 from evaluators.precision import at_precision
+from evaluators.protocol import EvaluationError
 from evaluators.proxy import ProxyEvaluator
 from evaluators.scoring import HeldBack
 from search_spaces.files import write_atomically
@@ -65,14 +66,17 @@ def main() -> None:
     jobs = _jobs(space, codes, arguments)
     done = _recorded(arguments.record)
     missing = [job for job in jobs if job.name not in done]
-    with ProcessPoolExecutor(arguments.workers, get_context("spawn")) as pool:
-        running = {pool.submit(_trained, job, arguments): job for job in missing}
+    pool = ProcessPoolExecutor(arguments.workers, get_context("spawn"))
+    try:
+        running = {pool.submit(_outcome, job, arguments): job for job in missing}
         for finished in as_completed(running):
             line = {"job": running[finished].name, **finished.result()}
             done[line["job"]] = line
             with arguments.record.open("a") as file:
                 file.write(json.dumps(line) + "\n")
-            print(f"{len(done)}/{len(jobs)} {line['job']}", flush=True)
+            print(f"{len(done)}/{len(jobs)} {line['job']} {line.get('error', '')}", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
     designs = [space.design(space.architecture(code)) for code in codes]
     sizes = {
         "kmacs": [design.kmacs_per_pixel("decode") for design in designs],
@@ -89,7 +93,8 @@ def _jobs(
     """Short ones first, the reference before all."""
     numbered = [(REFERENCE, space.reference.code), *enumerate(codes)]
     lengths = (arguments.steps, arguments.longer * arguments.steps)
-    return [
+    untrained = [Job(number, code, 0, 0) for number, code in numbered]
+    return untrained + [
         Job(number, code, seed, steps)
         for steps in lengths
         for seed in range(arguments.seeds)
@@ -97,22 +102,32 @@ def _jobs(
     ]
 
 
-def _trained(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Trains and scores on both sets; runs in a process of its own."""
+def _outcome(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `_trained` gives, or why it cannot; runs in a process of its own."""
     torch.set_num_threads(1)
+    try:
+        return _trained(job, arguments)
+    except EvaluationError as problem:
+        return {"error": str(problem)}
+
+
+def _trained(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Trains and scores on both sets."""
     space = load_space(Path(arguments.space))
     evaluator = ProxyEvaluator(
         training=arguments.training, anchor=arguments.anchor, data=arguments.data,
         steps=job.steps, crops=arguments.crops, shared_steps=arguments.shared_steps, vgg_crops=0,
+        batch=arguments.batch,
     )  # fmt: skip
     data = evaluator._data(arguments.record.parent)
-    trained = evaluator._trained(evaluator._design(space, space.architecture(job.code)), data, job.seed)
+    design = evaluator._design(space, space.architecture(job.code))
+    trained = evaluator._trained(design, data, job.seed)
     codec = at_precision(trained.codec, "fp16", trained.latents, trained.conditions)
     halves = [
         scoring.score(codec, part, evaluator.levels, data.device)
         for part in _halves(trained.held_back)
     ]
-    seconds = trained.curve[-1]["seconds"]
+    seconds = trained.curve[-1]["seconds"] if trained.curve else 0.0
     return {"seconds": seconds, "sets": [score["rd_points"] for score in halves]}
 
 
@@ -142,6 +157,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--training", default="decoder", choices=("decoder", "joint"))
     parser.add_argument("--anchor", help="a codec file to begin from")
     parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--batch", type=int, help="crops a step; default: the proxy's")
     parser.add_argument("--longer", type=int, default=8)
     parser.add_argument("--architectures", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)

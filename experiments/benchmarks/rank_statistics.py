@@ -28,14 +28,25 @@ def analysed(
 ) -> dict[str, Any]:
     """Everything that is published, JSON-ready."""
     lengths = (arguments.steps, arguments.longer * arguments.steps)
+    failed = {name: line["error"] for name, line in done.items() if "error" in line}
+    lost = {int(name.split("/")[0]) for name in failed}
+    kept = [number for number in range(count) if number not in lost]
+    known = {name: [values[number] for number in kept] for name, values in sizes.items()}
     metrics = {}
     for metric in ("psnr", "lpips"):
-        short, long = (_bd_rates(done, count, arguments.seeds, steps, metric) for steps in lengths)
-        metrics[metric] = concluded(short, long, sizes)
+        untrained = _bd_rates(done, kept, 1, 0, metric).mean((1, 2))
+        short, long = (_bd_rates(done, kept, arguments.seeds, steps, metric) for steps in lengths)
+        # Smaller BD-rates are better, as for the long runs; more of a size is taken as better.
+        guesses = {"untrained": untrained, **{n: -np.asarray(v) for n, v in known.items()}}
+        metrics[metric] = concluded(short, long, guesses)
     seconds = {
         str(steps): float(
             np.median(
-                [line["seconds"] for name, line in done.items() if name.endswith(f"/{steps}")]
+                [
+                    line["seconds"]
+                    for name, line in done.items()
+                    if name.endswith(f"/{steps}") and "seconds" in line
+                ]
             )
         )
         for steps in lengths
@@ -44,7 +55,8 @@ def analysed(
         "space": arguments.space,
         "training": arguments.training,
         "from": "anchor" if arguments.anchor else "scratch",
-        "architectures": count,
+        "architectures": len(kept),
+        "failed": failed,
         "seeds": arguments.seeds,
         "steps": list(lengths),
         "median_seconds": seconds,
@@ -55,18 +67,21 @@ def analysed(
         "command": "python experiments/benchmarks/rank_fidelity.py --data FOLDER"
         f" --space {arguments.space} --training {arguments.training} --steps {arguments.steps}"
         f" --longer {arguments.longer} --architectures {count} --seeds {arguments.seeds}"
-        f" --draw {arguments.draw}",
+        f" --draw {arguments.draw} --crops {arguments.crops}"
+        f" --shared-steps {arguments.shared_steps}"
+        + (f" --batch {arguments.batch}" if arguments.batch else "")
+        + (" --anchor experiments/results/anchor.safetensors" if arguments.anchor else ""),
         "runs": dict(done),
     }
 
 
-def concluded(short: Floats, long: Floats, sizes: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+def concluded(short: Floats, long: Floats, guesses: Mapping[str, Floats]) -> dict[str, Any]:
     """Whether the long runs are resolved, and how well the short ones foretell them.
 
     Args:
         short: BD-rates, shape (architectures, seeds, sets), per cent.
         long: likewise, of the long runs.
-        sizes: what is known without training, a figure an architecture, larger ones better.
+        guesses: what is known without training, a figure an architecture, smaller ones better.
     """
     spreads = _spreads(long)
     resolved = spreads["architectures"] > max(spreads["seeds"], spreads["sets"])
@@ -81,14 +96,13 @@ def concluded(short: Floats, long: Floats, sizes: Mapping[str, Sequence[float]])
         "void": not resolved,
         "tau": _with_interval(foretold),
         "tau_between_long_seeds": _between_seeds(long),
-        **{
-            f"tau_of_{name}": _with_interval([(-np.asarray(values), truth)])
-            for name, values in sizes.items()
-        },
+        **{f"tau_of_{name}": _with_interval([(values, truth)]) for name, values in guesses.items()},
     }
 
 
-def _bd_rates(done: Mapping[str, Any], count: int, seeds: int, steps: int, metric: str) -> Floats:
+def _bd_rates(
+    done: Mapping[str, Any], numbers: Sequence[int], seeds: int, steps: int, metric: str
+) -> Floats:
     """Against the reference of the same seed and steps, shape (architectures, seeds, sets)."""
 
     def sets(number: int, seed: int) -> Any:
@@ -102,7 +116,7 @@ def _bd_rates(done: Mapping[str, Any], count: int, seeds: int, steps: int, metri
             ]
             for s in range(seeds)
         ]
-        for n in range(count)
+        for n in numbers
     ]
     return np.array(rates)
 
@@ -129,8 +143,13 @@ def _within(values: Floats) -> float:
     return float(np.sqrt((left**2).sum() / freedom))
 
 
-def _with_interval(pairs: Sequence[tuple[Floats, Floats]]) -> dict[str, float]:
-    """Mean tau over pairs of rankings, and a 95 % interval over architectures drawn anew."""
+def _with_interval(pairs: Sequence[tuple[Floats, Floats]]) -> dict[str, float] | None:
+    """Mean tau over pairs of rankings, and a 95 % interval over architectures drawn anew.
+
+    None where a ranking knows no difference at all.
+    """
+    if any(np.ptp(side) == 0 for pair in pairs for side in pair):
+        return None
     rng, count = np.random.default_rng(0), len(pairs[0][0])
     drawn = []
     for _ in range(_RESAMPLED):
