@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -27,13 +26,14 @@ from torch import Tensor
 from evaluators import decoder, joint, photos, scoring, shared
 from evaluators.cache import TrainingCache, write_cache
 from evaluators.inheritance import drop_what_harms, inherit
-from evaluators.metrics import psnr, to_8_bit
-from evaluators.passes import dequantised, linear_image, refine, to_tensor
+from evaluators.passes import dequantised
 from evaluators.photo_store import stored
 from evaluators.photos import Photo, Pixels
 from evaluators.protocol import SetupError
 from evaluators.scoring import HeldBack
+from evaluators.stopping import NO_BAR
 from evaluators.training import CROP, fit_entropy_model, random_crops
+from evaluators.watching import WATCHED_CROPS, Watcher
 from search_spaces.blocks import Design
 from search_spaces.codec.model import Codec, one_hot
 from search_spaces.codec.saved import CodecFileError, load_codec
@@ -42,7 +42,6 @@ from search_spaces.space import Choice
 log = logging.getLogger(__name__)
 
 SCORED_CROP = 192
-_WATCHED_CROPS = 6
 _SHARED_WEIGHTS = "shared.safetensors"
 
 
@@ -99,8 +98,9 @@ class Trained:
         held_back: crops as it codes them.
         latents: of training crops, that 8-bit activations take their ranges from.
         conditions: the level of each, shape (N, LEVELS).
-        curve: `step`, `seconds`, `psnr` (and in joint training `bpp_estimated`) at the watched
-            level on a few held-back crops, after each tenth of the steps.
+        curve: `step`, `seconds`, `psnr`, from where perception joins `lpips`, and in joint
+            training `bpp_estimated`, at the watched level on a few held-back crops, after each
+            tenth of the steps.
     """
 
     codec: Codec
@@ -147,6 +147,7 @@ def decoder_candidate(
     seed: int,
     folder: Path,
     anchor: Codec | None,
+    bar: Mapping[str, float] = NO_BAR,
 ) -> Trained:
     """Trains a decoder on the latents of a shared part.
 
@@ -157,9 +158,11 @@ def decoder_candidate(
         seed: of first weights and crops.
         folder: that `shared_part` filled.
         anchor: whose decoder it begins from.
+        bar: what each phase has to come to, see `evaluators.stopping`.
 
     Raises:
         EvaluationError: the loss is no longer finite.
+        StoppedEarly: it will not come to the bar.
     """
     cache = TrainingCache(folder)
     torch.manual_seed(seed)  # of the decoder's first weights; crops have their own
@@ -167,10 +170,13 @@ def decoder_candidate(
     decoder.calibrate(codec, cache)
     if anchor is not None:
         _inherit(codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True)
-    held_back, watcher = scoring.load_held_back(folder), _Watcher(data)
+    held_back = scoring.load_held_back(folder)
+    share = recipe.perceptual_from if recipe.perceptual_weight else 1.0
+    watcher = Watcher(recipe.steps, share, data.level, bar)
 
     def watch(step: int, current: Codec) -> None:
-        watcher.add(step, psnr=_decoded_psnr(current, held_back, data))
+        index = data.levels.index(data.level)
+        watcher.add(step, scoring.first(held_back, WATCHED_CROPS), index, current, data.device)
 
     codec = decoder.train_decoder(codec, cache, recipe, seed, data.device, watch)
     rng = np.random.default_rng(0)
@@ -187,6 +193,7 @@ def joint_candidate(
     seed: int,
     anchor: Codec | None,
     checkpoint: Path | None = None,
+    bar: Mapping[str, float] = NO_BAR,
 ) -> Trained:
     """Trains a whole codec.
 
@@ -197,9 +204,11 @@ def joint_candidate(
         seed: of first weights, crops, levels and noise.
         anchor: whose weights it begins from.
         checkpoint: that a training which broke off goes on from.
+        bar: what each phase has to come to, see `evaluators.stopping`.
 
     Raises:
         EvaluationError: the loss is no longer finite.
+        StoppedEarly: it will not come to the bar.
     """
     training, crops = data.training(), data.held_back()
     torch.manual_seed(seed)
@@ -208,10 +217,11 @@ def joint_candidate(
         fit_entropy_model(codec, training, np.random.default_rng(seed))
     else:
         _inherit(codec, anchor, lambda: joint.distortion_loss(codec, training, recipe))
-    watcher = _Watcher(data)
+    watcher = Watcher(recipe.steps, recipe.perceptual_from, data.level, bar)
 
     def watch(step: int, current: Codec) -> None:
-        watcher.add(step, **_coded(current, crops[:_WATCHED_CROPS], data))
+        coded = scoring.code_held_back(current, crops[:WATCHED_CROPS], (data.level,))
+        watcher.add(step, coded, 0, current, data.device, rate=True)
 
     codec = joint.train_joint(codec, training, recipe, seed, data.device, checkpoint, watch=watch)
     held_back = scoring.code_held_back(codec.cpu(), crops, data.levels)
@@ -272,38 +282,3 @@ def _make_shared_part(
         held_back = scoring.code_held_back(codec, crops, data.levels)
         scoring.save_held_back(held_back, unfinished)
         unfinished.rename(folder)
-
-
-class _Watcher:
-    """Collects what a candidate scores while it trains."""
-
-    def __init__(self, data: Data) -> None:
-        self.curve: list[dict[str, Any]] = []
-        self._level, self._began = data.level, time.monotonic()
-
-    def add(self, step: int, **scores: float) -> None:
-        seconds = time.monotonic() - self._began
-        self.curve.append({"step": step, "seconds": seconds, "level": self._level, **scores})
-
-
-@torch.no_grad()
-def _decoded_psnr(codec: Codec, held_back: HeldBack, data: Data) -> float:
-    index = data.levels.index(data.level)
-    latents = held_back.latents[:_WATCHED_CROPS, index].to(data.device)
-    level = one_hot(data.level).expand(len(latents), -1).to(data.device)
-    decoded = refine(codec, linear_image(codec, latents, level), latents, level)
-    originals = held_back.pixels[:_WATCHED_CROPS].to(data.device).float() / 255
-    return psnr(to_8_bit(decoded), originals).mean().item()
-
-
-@torch.no_grad()
-def _coded(codec: Codec, crops: Sequence[Pixels], data: Data) -> dict[str, float]:
-    """Rate and quality of a few crops; the rate from likelihoods: it is watched, not scored."""
-    rates, qualities = [], []
-    for crop in crops:
-        image = to_tensor(crop).to(data.device)
-        coded = codec.compress(image, data.level)
-        decoded = codec.decode(coded.symbols, coded.hyper, data.level)
-        rates.append(codec.estimated_bits(coded, data.level) / (crop.shape[0] * crop.shape[1]))
-        qualities.append(psnr(to_8_bit(decoded), image).item())
-    return {"psnr": float(np.mean(qualities)), "bpp_estimated": float(np.mean(rates))}

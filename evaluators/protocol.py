@@ -19,10 +19,28 @@ class SetupError(ValueError):
     """What every evaluation needs is missing (photographs, weights); says what and what next."""
 
 
+class StoppedEarly(Exception):  # noqa: N818, it is no error
+    """A candidate whose evaluation was given up: it would not have reached the front.
+
+    Attributes:
+        record: what is known of it, JSON-ready.
+    """
+
+    def __init__(self, reason: str, record: Mapping[str, Any]) -> None:
+        super().__init__(reason)
+        self.record = dict(record)
+
+
 class Evaluator(Protocol):
     """Scores architectures. Built anew in every worker from its import path and settings.
 
     It may offer `seconds_per_trial(space)`, from which `nas check` says how long a search takes.
+
+    It may stop candidates early: then `stops_early` is true, its records hold `milestones`, a
+    mapping of names to figures that a candidate passes on its way (larger is better), and
+    `evaluate` takes `bar`: by name the best milestones among finished candidates that are no worse
+    in any priced objective. Far below the bar, it raises `StoppedEarly`.
+
     A user's own evaluator is any class with these members, named in the experiment as
     `package.module:Name` or `./file.py:Name`; its constructor takes the experiment's settings as
     keywords.

@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import resource
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +31,10 @@ from evaluators.control import gain_db, without_backbones
 from evaluators.devices import torch_device
 from evaluators.metrics import bd_rates
 from evaluators.precision import at_precision
-from evaluators.protocol import Direction, SetupError
-from search_spaces.blocks import Design, Precision
-from search_spaces.codec.constants import LEVELS
+from evaluators.protocol import Direction, SetupError, StoppedEarly
+from evaluators.settings import ProxySettings
+from evaluators.stopping import NO_BAR, milestones
+from search_spaces.blocks import Design
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
 from search_spaces.codec.saved import save_codec
@@ -41,65 +43,13 @@ from search_spaces.space import Architecture, Choice, SearchSpace
 
 log = logging.getLogger(__name__)
 
-Training = Literal["decoder", "joint"]
+# Points of BD-rate by which a candidate may be behind on the lower rung: what seeds move it by.
+_RUNG_MARGIN = 3.0
 
 
 @dataclass(frozen=True)
-class ProxyEvaluator:
-    """Scores decoders of a hyperprior codec by training them briefly.
-
-    Attributes:
-        training: `decoder` (on cached latents) or `joint` (the whole codec).
-        anchor: a codec file whose weights candidates begin from; None begins from scratch.
-        data: a folder of photographs, or `sample`.
-        device: `auto` (CUDA, then MPS, then the CPU), or a torch device.
-        steps: optimiser steps of a candidate; 0 scores what it begins with.
-        batch: crops a step; None stands for 8 of 64 pixels (decoder) or 6 of 128 (joint).
-        learning_rate: of Adam; None stands for 3e-3 (decoder) or 2e-3 (joint).
-        perceptual_from: share of the steps after which LPIPS, in joint training MS-SSIM too, joins
-            the squared error.
-        perceptual_weight: of what joins; 0 leaves it out.
-        shared_steps: optimiser steps of the shared part; 0 takes the anchor's encoder and entropy
-            model as they are, whatever the candidate has.
-        levels: quality levels that are trained and scored, at least four of 0 to 7.
-        level: the one of them at which `bpp_coded`, `psnr`, `ms_ssim` and `lpips` are reported.
-        crops: held-back crops of 192 x 192 that are scored, at most.
-        vgg_crops: of them, that LPIPS is checked on with vgg at `level`; 0 leaves it out.
-        seed: of the shared part.
-        precision: that a trained decoder is rounded to before it is scored.
-    """
-
-    training: Training = "decoder"
-    anchor: str | None = None
-    data: str = "sample"
-    device: str = "auto"
-    steps: int = 500
-    batch: int | None = None
-    learning_rate: float | None = None
-    perceptual_from: float = 0.5
-    perceptual_weight: float = 1.0
-    shared_steps: int = 1200
-    levels: tuple[int, ...] = (1, 3, 5, 7)
-    level: int = 3
-    crops: int = 24
-    vgg_crops: int = 4
-    seed: int = 0
-    precision: Precision = "fp16"
-
-    def __post_init__(self) -> None:
-        if len(set(self.levels)) < 4 or not set(self.levels) <= set(range(LEVELS)):
-            raise ValueError(f"levels: at least four different ones of 0 to {LEVELS - 1}")
-        if self.level not in self.levels:
-            raise ValueError(f"level: one of levels, {list(self.levels)}")
-        if self.shared_steps < 0 or (self.shared_steps == 0 and self.anchor is None):
-            raise ValueError("shared_steps: at least 1, or 0 with an anchor")
-        for name, least in {"steps": 0, "batch": 1, "crops": 1, "vgg_crops": 0}.items():
-            if (value := getattr(self, name)) is not None and value < least:
-                raise ValueError(f"{name}: at least {least}")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise ValueError("learning_rate: above 0")
-        if self.perceptual_weight < 0 or not 0 <= self.perceptual_from <= 1:
-            raise ValueError("perceptual_weight: at least 0; perceptual_from: 0 to 1")
+class ProxyEvaluator(ProxySettings):
+    """Scores codecs of the family by training them briefly."""
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -115,6 +65,11 @@ class ProxyEvaluator:
             "psnr": "maximize",
             "learned_gain_db": "maximize",
         }
+
+    @property
+    def stops_early(self) -> bool:
+        """Whether `evaluate` heeds a bar."""
+        return self.stop_early or self.decoder_first > 0
 
     def check(self) -> None:
         """Looks for photographs, LPIPS weights, the anchor and the device.
@@ -135,9 +90,21 @@ class ProxyEvaluator:
         bd_rates(points, points)  # a reference that has none fails now, not in every trial
 
     def evaluate(
-        self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        directory: Path,
+        seed: int,
+        bar: Mapping[str, float] = NO_BAR,
     ) -> dict[str, Any]:
         """Trains and scores one architecture.
+
+        Args:
+            space: of the study.
+            architecture: what is trained.
+            directory: the study's, filled by `prepare`.
+            seed: of every random choice.
+            bar: what candidates as cheap have come to by their milestones.
 
         Returns:
             `rd_points` (one mapping a level), the metrics at `level`, BD-rates against the
@@ -145,13 +112,42 @@ class ProxyEvaluator:
 
         Raises:
             EvaluationError: it diverged or collapsed, or one of its BD-rates cannot be had.
+            StoppedEarly: it will not come to the bar.
         """
         reference = self._reference(space, directory)
+        rung = self._rung(space, architecture, directory, seed, bar) if self.decoder_first else {}
         if architecture == space.reference and seed == self.seed:
             score = reference
         else:
-            score = self._score(space, architecture, directory, seed)
-        return score | bd_rates(score["rd_points"], reference["rd_points"])
+            score = self._score(space, architecture, directory, seed, bar)
+        passed = {**milestones(score["curve"]), **rung}
+        return score | bd_rates(score["rd_points"], reference["rd_points"]) | {"milestones": passed}
+
+    def _rung(
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        directory: Path,
+        seed: int,
+        bar: Mapping[str, float],
+    ) -> dict[str, float]:
+        """The milestone of a decoder-only training: how much better than the reference, per cent.
+
+        Raises:
+            StoppedEarly: a candidate as cheap was better there by more than seeds explain.
+        """
+        below = replace(
+            self, training="decoder", steps=self.decoder_first, decoder_first=0, shared_steps=0,
+            batch=None, learning_rate=None, stop_early=False, vgg_crops=0,
+        )  # fmt: skip
+        below.prepare(space, directory)
+        score = below.evaluate(space, architecture, directory, seed)
+        passed = {"decoder_first": -score["bd_rate_lpips"]}
+        behind = bar.get("decoder_first", -math.inf) - passed["decoder_first"]
+        if behind > _RUNG_MARGIN:
+            reason = f"stopped early: {behind:.1f} points of BD-rate behind after decoder_first"
+            raise StoppedEarly(reason, {"milestones": passed})
+        return passed
 
     def _reference(self, space: SearchSpace, directory: Path) -> dict[str, Any]:
         """The reference architecture's score, made once."""
@@ -171,32 +167,10 @@ class ProxyEvaluator:
         device = torch_device(self.device)
         codecs = (Codec(space.design(space.architecture(code))) for code in codes)
         if self.training == "joint":
-            steps = [joint.step_seconds(codec, self._of_codecs, device) for codec in codecs]
+            steps = [joint.step_seconds(codec, self.joint_recipe, device) for codec in codecs]
         else:
-            steps = [decoder.step_seconds(codec, self._of_decoders, device) for codec in codecs]
+            steps = [decoder.step_seconds(codec, self.decoder_recipe, device) for codec in codecs]
         return self.steps * float(np.mean(steps))
-
-    @property
-    def _of_decoders(self) -> decoder.Recipe:
-        return decoder.Recipe(
-            steps=self.steps,
-            batch=self.batch or 8,
-            learning_rate=self.learning_rate or 3e-3,
-            perceptual_from=self.perceptual_from,
-            perceptual_weight=self.perceptual_weight,
-        )
-
-    @property
-    def _of_codecs(self) -> joint.JointRecipe:
-        usual = joint.JointRecipe(self.steps)
-        return joint.JointRecipe(
-            steps=self.steps,
-            batch=self.batch or usual.batch,
-            learning_rate=self.learning_rate or usual.learning_rate,
-            perceptual_from=self.perceptual_from if self.perceptual_weight else 1.0,
-            ms_ssim_weight=self.perceptual_weight * usual.ms_ssim_weight,
-            lpips_weight=self.perceptual_weight * usual.lpips_weight,
-        )
 
     def _data(self, directory: Path) -> Data:
         device = torch_device(self.device)
@@ -235,13 +209,18 @@ class ProxyEvaluator:
         return directory / f"codec-{architecture.key}-{_key(asdict(self), seed)}.safetensors"
 
     def _score(
-        self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        directory: Path,
+        seed: int,
+        bar: Mapping[str, float] = NO_BAR,
     ) -> dict[str, Any]:
         began = time.monotonic()
         design, data = self._design(space, architecture), self._data(directory)
         file = self._codec_file(architecture, directory, seed)
         unfinished = file.with_suffix(".checkpoint")  # a joint training that was killed goes on
-        trained = self._trained(design, data, seed, unfinished)
+        trained = self._trained(design, data, seed, unfinished, bar if self.stop_early else NO_BAR)
         _save(trained.codec, space, self._choices(space, architecture), file)
         unfinished.unlink(missing_ok=True)
         ended = time.monotonic()
@@ -265,15 +244,19 @@ class ProxyEvaluator:
         }
 
     def _trained(
-        self, design: Design, data: Data, seed: int, checkpoint: Path | None = None
+        self,
+        design: Design,
+        data: Data,
+        seed: int,
+        checkpoint: Path | None = None,
+        bar: Mapping[str, float] = NO_BAR,
     ) -> Trained:
+        anchor = self._anchor()
         if self.training == "joint":
-            recipe, anchor = self._of_codecs, self._anchor()
-            return candidates.joint_candidate(design, data, recipe, seed, anchor, checkpoint)
-        folder = self._shared(design, data)
-        return candidates.decoder_candidate(
-            design, data, self._of_decoders, seed, folder, self._anchor()
-        )
+            recipe = self.joint_recipe
+            return candidates.joint_candidate(design, data, recipe, seed, anchor, checkpoint, bar)
+        folder, of_decoders = self._shared(design, data), self.decoder_recipe
+        return candidates.decoder_candidate(design, data, of_decoders, seed, folder, anchor, bar)
 
     def _scored(self, trained: Trained, data: Data, picture: Path | None) -> dict[str, Any]:
         """The codec at the precision it is scored at; with a picture unless there is no place."""

@@ -65,14 +65,19 @@ def code_held_back(codec: Codec, crops: Sequence[Pixels], levels: Sequence[int])
 
 
 def _code(codec: Codec, image: Tensor, level: int) -> tuple[Tensor, float, float]:
-    coded = codec.compress(image, level)
+    coded = codec.compress(image.to(next(codec.parameters()).device), level)
     height, width = image.shape[-2:]
     symbols, hyper = codec.read(coded.data, height, width, level)
     if not torch.equal(symbols, coded.symbols) or not torch.equal(hyper, coded.hyper):
         raise RuntimeError(f"level {level}: the decoder read other symbols than were written")
     estimated = codec.estimated_bits(coded, level)
     pixels, bits = height * width, 8 * len(coded.data)
-    return codec.latents(symbols, hyper, level), bits / pixels, estimated / pixels
+    return codec.latents(symbols, hyper, level).cpu(), bits / pixels, estimated / pixels
+
+
+def first(held_back: HeldBack, count: int) -> HeldBack:
+    """The first crops."""
+    return HeldBack(**{name: values[:count] for name, values in vars(held_back).items()})
 
 
 def save_held_back(held_back: HeldBack, folder: Path) -> None:
@@ -173,6 +178,24 @@ def save_picture(codec: Codec, held_back: HeldBack, index: int, level: int, file
     pair = torch.cat([held_back.pixels[0], shown], dim=2)
     with replacing(file) as unfinished:
         Image.fromarray(pair.permute(1, 2, 0).numpy()).save(unfinished)
+
+
+def decoded(
+    codec: Codec, held_back: HeldBack, index: int, level: int, device: torch.device
+) -> Tensor:
+    """What a codec makes of every crop at a level, shape (N, 3, S, S), not clipped.
+
+    Args:
+        codec: in evaluation mode.
+        held_back: the crops.
+        index: of the level in `held_back`.
+        level: the quality level itself.
+        device: where the codec is.
+
+    Raises:
+        EvaluationError: an image is not finite.
+    """
+    return _decode(codec, held_back, index, level, device)[1]
 
 
 def _decode(

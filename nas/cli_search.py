@@ -170,8 +170,9 @@ def _display(display: SearchDisplay, store: TrialStore, progress: Progress) -> N
     entries = [entry(trial) for trial in store.trials() if trial.state == "complete"]
     volume = hypervolume(entries, store.record())
     display.search(
-        done=progress.told + progress.failed,
+        done=progress.told + progress.failed + progress.stopped,
         failed=progress.failed,
+        stopped=progress.stopped,
         running=len(progress.running),
         proposals=store.proposals(),
         hypervolume=volume["value"] if volume else None,

@@ -68,6 +68,7 @@ class SearchDisplay:
         self,
         done: int,
         failed: int,
+        stopped: int,
         running: int,
         proposals: tuple[int, int],
         hypervolume: float | None,
@@ -78,6 +79,7 @@ class SearchDisplay:
         goal = f"/{self._trials}" if self._trials else ""
         parts = [f"{done}{goal} trials"]
         parts += [f"{failed} failed"] if failed else []
+        parts += [f"{stopped} stopped early"] if stopped else []
         proposed, over_budget = proposals
         if proposed:
             parts.append(f"{(proposed - over_budget) / proposed:.0%} inside budget")

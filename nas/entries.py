@@ -90,6 +90,7 @@ def _counts(trials: list[Trial]) -> dict[str, int]:
     return {
         "asked": len({trial.ask for trial in trials}),
         "complete": sum(trial.state == "complete" for trial in trials),
+        "stopped": sum(trial.state == "stopped" for trial in trials),
         "failed": sum(trial.state == "failed" and not trial.abandoned for trial in trials),
         "running": sum(trial.state == "running" for trial in trials),
         "abandoned": sum(trial.abandoned for trial in trials),

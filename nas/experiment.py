@@ -241,7 +241,9 @@ def _objectives(
     document: _ExperimentFile, spec: EvaluatorSpec, stages: Sequence[str]
 ) -> dict[str, Direction]:
     names, stated = document.objectives, "objectives" in document.model_fields_set
-    valid: dict[str, Direction] = dict(spec.build(ExperimentError).metrics)
+    evaluator = spec.build(ExperimentError)
+    valid: dict[str, Direction] = dict(evaluator.metrics)
+    scored = [name for name in names if name in valid]
     valid |= dict.fromkeys(price_metrics(stages), "minimize")
     for name in names:
         if name not in valid and not stated:
@@ -250,6 +252,11 @@ def _objectives(
             raise ExperimentError(f"objectives: unknown {name!r}; {_instead(name, valid)}")
     if len(set(names)) < len(names):
         raise ExperimentError("objectives: one stands twice")
+    if getattr(evaluator, "stops_early", False) and len(scored) > 1:
+        raise ExperimentError(
+            f"objectives: {' and '.join(scored)} are two, and what is stopped early may be good in"
+            " one of them; keep one beside prices, or leave stop_early and decoder_first out"
+        )
     return {name: valid[name] for name in names}
 
 

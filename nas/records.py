@@ -9,7 +9,7 @@ from typing import Any, Literal
 from evaluators.protocol import Direction
 from search_spaces.space import Architecture, Choice
 
-State = Literal["running", "complete", "failed"]
+State = Literal["running", "complete", "stopped", "failed"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Trial:
 
     Attributes:
         told: position among the results that the searcher was told; None unless complete.
-        metrics: what the evaluator returned; empty unless complete.
-        error: one line; None unless failed.
+        metrics: what the evaluator returned; of a stopped one, what was known by then.
+        error: why it failed or was stopped, one line; else None.
         abandoned: failed because its owner was gone: asked for again under the same `ask`.
         seconds: the evaluation took; None while running or abandoned.
     """

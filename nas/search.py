@@ -10,11 +10,11 @@ had not been.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from evaluators.protocol import Direction
 from nas.budget import Gate
@@ -60,19 +60,32 @@ class Progress:
         asked: architectures asked for in the whole study.
         told: results that the searcher was told: the complete trials.
         failed: evaluations that failed, abandoned ones not counted.
+        stopped: evaluations that were given up early.
         failures_in_a_row: since the last result.
         again: abandoned asks that must be evaluated before anything new is asked.
         running: trial number -> its claim.
+        passed: of every complete trial its price and the milestones that it passed.
         exhausted: nothing new is left inside the budget.
     """
 
     asked: int = 0
     told: int = 0
     failed: int = 0
+    stopped: int = 0
     failures_in_a_row: int = 0
     again: list[Claim] = field(default_factory=list)
     running: dict[int, Claim] = field(default_factory=dict)
+    passed: list[tuple[Mapping[str, Any], Mapping[str, float]]] = field(default_factory=list)
     exhausted: bool = False
+
+    def bar(self, price: Mapping[str, Any], objectives: Collection[str]) -> dict[str, float]:
+        """The best milestones among complete trials that are no worse in any priced objective."""
+        priced = [name for name in objectives if name in price]
+        best: dict[str, float] = {}
+        for other, milestones in self.passed:
+            if all(other[name] <= price[name] for name in priced):
+                best |= {n: max(v, best.get(n, v)) for n, v in milestones.items()}
+        return best
 
 
 def run_search(
@@ -114,7 +127,9 @@ def run_search(
                     break
                 number = store.claim(gate.space, claim)
                 progress.running[number] = claim
-                workers.submit(number, claim.architecture.code, log_file(logs, number))
+                bar = progress.bar(claim.price, objectives)
+                log = log_file(logs, number)
+                workers.submit(number, claim.architecture.code, log, bar=bar)
             if not progress.running:
                 return
             for number, outcome in workers.wait():
@@ -145,7 +160,11 @@ def replay(searcher: Searcher, gate: Gate, trials: Sequence[Trial], since: int =
     results = sorted((t for t in trials if t.state == "complete"), key=lambda t: t.told or 0)
     finished = {trial.ask for trial in trials if trial.state != "running" and not trial.abandoned}
     asks = {trial.ask: trial for trial in trials}
-    progress = Progress(failed=sum(t.state == "failed" and not t.abandoned for t in trials))
+    progress = Progress(
+        failed=sum(t.state == "failed" and not t.abandoned for t in trials),
+        stopped=sum(t.state == "stopped" for t in trials),
+        passed=[(t.price, t.metrics.get("milestones", {})) for t in results],
+    )
     for index, trial in sorted(asks.items()):
         architecture = _architecture(gate, trial)
         if index < since:
@@ -197,7 +216,11 @@ def _record(
 ) -> None:
     """Writes a result first and tells it then: what the searcher knows is always on record."""
     claim = progress.running.pop(number)
-    if outcome.metrics is None:
+    if outcome.stopped:
+        store.stop(number, outcome.metrics or {}, outcome.error or "", outcome.seconds)
+        progress.stopped += 1
+        progress.failures_in_a_row = 0
+    elif outcome.metrics is None:
         store.fail(number, outcome.error or "failed", outcome.seconds)
         progress.failed += 1
         _count_failure(progress, outcome)
@@ -208,6 +231,7 @@ def _record(
         searcher.tell(claim.architecture, values)
         progress.told += 1
         progress.failures_in_a_row = 0
+        progress.passed.append((claim.price, outcome.metrics.get("milestones", {})))
     store.count(searcher.proposed, searcher.over_budget)
 
 

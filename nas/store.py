@@ -1,8 +1,9 @@
 """The record: one study in an Optuna storage, written by the driver only.
 
-A trial is claimed (RUNNING) when it is asked for and finished once, COMPLETE or FAILED. The driver
-owns a study by a lease that it renews; whoever opens the study after its owner is gone abandons
-the claims that were left (FAILED, `abandoned`), so that they are asked for again.
+A trial is claimed (RUNNING) when it is asked for and finished once: COMPLETE, FAILED, or PRUNED
+when its evaluator gave it up early. The driver owns a study by a lease that it renews; whoever
+opens the study after its owner is gone abandons the claims that were left (FAILED, `abandoned`), so
+that they are asked for again.
 """
 
 from __future__ import annotations
@@ -159,6 +160,17 @@ class TrialStore:
         attributes = {"metrics": dict(metrics), "told": told, "seconds": seconds}
         self._finish(number, TrialState.COMPLETE, values, attributes)
 
+    def stop(
+        self, number: int, metrics: Mapping[str, Any], reason: str, seconds: float | None
+    ) -> None:
+        """Finishes a trial as PRUNED, with what was known of it.
+
+        Raises:
+            StudyError: it is finished already.
+        """
+        attributes = {"metrics": dict(metrics), "error": reason, "seconds": seconds}
+        self._finish(number, TrialState.PRUNED, None, attributes)
+
     def fail(
         self, number: int, error: str, seconds: float | None = None, abandoned: bool = False
     ) -> None:
@@ -217,8 +229,13 @@ def _claim_attributes(claim: Claim, owner: str) -> dict[str, Any]:
 _STATES: Mapping[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
     TrialState.FAIL: "failed",
 }
+
+
+_SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
+_REASONED = (TrialState.FAIL, TrialState.PRUNED)
 
 
 def _trial(frozen: FrozenTrial) -> Trial:
@@ -235,8 +252,8 @@ def _trial(frozen: FrozenTrial) -> Trial:
         price=attributes["price"],
         blocks=attributes["blocks"],
         values=tuple(frozen.values) if complete else None,
-        metrics=attributes["metrics"] if complete else {},
-        error=attributes.get("error") if frozen.state == TrialState.FAIL else None,
+        metrics=attributes["metrics"] if frozen.state in _SCORED else {},
+        error=attributes.get("error") if frozen.state in _REASONED else None,
         abandoned=bool(attributes.get("abandoned")) and frozen.state == TrialState.FAIL,
         seconds=attributes.get("seconds") if frozen.state.is_finished() else None,
         started=frozen.datetime_start.isoformat(timespec="seconds")

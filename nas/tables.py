@@ -47,8 +47,10 @@ def front(document: Mapping[str, Any]) -> RenderableType:
         table.add_row(str(entry["trial"]), *(number(name, entry[name]) for name in names))
     trials = document["trials"]
     title = Text(f"{document['study']}: {len(document['front'])} on the front", style="bold")
+    stopped = f"{trials['stopped']} stopped early, " if trials["stopped"] else ""
     title.append(
-        f" of {trials['complete']} trained ({trials['failed']} failed), {_volume(document)}",
+        f" of {trials['complete']} trained ({stopped}{trials['failed']} failed),"
+        f" {_volume(document)}",
         style="not bold",
     )
     return Group(title, table, Text(f"{budget(document)}. {held_against(document['provenance'])}."))
@@ -60,7 +62,7 @@ def trial(document: Mapping[str, Any]) -> RenderableType:
     head.append(f"{document['key']}, {document['state']}, log {document['log']}", style="not bold")
     parts: list[RenderableType] = [head]
     if document["error"]:
-        parts.append(Text(f"error: {document['error']}", style="red"))
+        parts.append(_ended(document["state"], document["error"]))
     parts.append(pairs("choices", document["choices"]))
     flat = {k: v for k, v in document.items() if isinstance(v, (int, float)) and k != "trial"}
     parts.append(pairs("figures", flat))
@@ -73,6 +75,11 @@ def trial(document: Mapping[str, Any]) -> RenderableType:
     for device, stages in document["blocks"].items():
         parts += [_blocks(f"{device}, {stage}", rows) for stage, rows in stages.items()]
     return Group(*parts, Text(f"{held_against(document['provenance'])}."))
+
+
+def _ended(state: str, reason: str) -> Text:
+    """Why there is no score: an error, or a training that was not worth going on with."""
+    return Text(reason, style="yellow") if state == "stopped" else Text(f"error: {reason}", "red")
 
 
 def confirmed(document: Mapping[str, Any]) -> RenderableType:
@@ -104,10 +111,21 @@ def confirmed(document: Mapping[str, Any]) -> RenderableType:
 def studies(documents: Iterable[Mapping[str, Any]]) -> Table:
     """One line a study."""
     table = columns(
-        ["study", "space", "objectives", "asked", "trained", "failed", "running", "front"]
+        [
+            "study",
+            "space",
+            "objectives",
+            "asked",
+            "trained",
+            "stopped",
+            "failed",
+            "running",
+            "front",
+        ]
     )
     for d in documents:
-        counts = (d["trials"][name] for name in ("asked", "complete", "failed", "running"))
+        names = ("asked", "complete", "stopped", "failed", "running")
+        counts = (d["trials"][name] for name in names)
         objectives = ", ".join(d["objectives"])
         table.add_row(d["study"], d["space"], objectives, *map(str, counts), str(d["front"]))
     return table

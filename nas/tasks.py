@@ -10,13 +10,13 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from evaluators.protocol import EvaluationError, Evaluator
+from evaluators.protocol import EvaluationError, Evaluator, StoppedEarly
 from nas.plugin import EvaluatorSpec
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
@@ -48,6 +48,7 @@ class Outcome:
     """How a task ended: with `metrics`, or with a one-line `error`.
 
     Attributes:
+        metrics: what was returned; None after an error, unless the evaluation was given up early.
         error_type: name of the exception's class; empty without one.
         seconds: that the task took.
     """
@@ -57,11 +58,16 @@ class Outcome:
     error_type: str
     seconds: float
 
+    @property
+    def stopped(self) -> bool:
+        """Whether the evaluation was given up early: `metrics` hold what was known by then."""
+        return self.error_type == StoppedEarly.__name__
 
-def evaluate(setting: Setting, code: Code, log: str) -> Outcome:
+
+def evaluate(setting: Setting, code: Code, log: str, bar: Mapping[str, float]) -> Outcome:
     """Scores one architecture; whatever goes wrong becomes the outcome's error."""
     with _logged(Path(log)) as file:
-        return _outcome(lambda: _metrics(setting, code), file)
+        return _outcome(lambda: _metrics(setting, code, bar), file)
 
 
 def prepare(setting: Setting, log: str) -> Outcome:
@@ -99,15 +105,24 @@ def cap_threads() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def _metrics(setting: Setting, code: Code) -> dict[str, Any]:
+def _metrics(setting: Setting, code: Code, bar: Mapping[str, float]) -> dict[str, Any]:
     cap_threads()
     space, evaluator = _space(setting.space_file), _evaluator(setting)
     cap_threads()
     architecture = space.architecture(code)
-    record = evaluator.evaluate(space, architecture, Path(setting.directory), setting.seed)
+    heeded: dict[str, Any] = {"bar": bar} if getattr(evaluator, "stops_early", False) else {}
+    folder = Path(setting.directory)
+    try:
+        record = evaluator.evaluate(space, architecture, folder, setting.seed, **heeded)
+    except StoppedEarly as given_up:
+        raise StoppedEarly(str(given_up), _cleaned(given_up.record)) from None
     for name in evaluator.metrics:
         if name not in record:
             raise EvaluationError(f"the evaluator returned no {name!r}")
+    return _cleaned(record)
+
+
+def _cleaned(record: Mapping[str, Any]) -> dict[str, Any]:
     if bad := _not_finite(record):
         raise EvaluationError(f"{bad} is not a finite number")
     cleaned: dict[str, Any] = json.loads(json.dumps(record, allow_nan=False))
@@ -131,6 +146,8 @@ def _outcome(run: Any, file: TextIO) -> Outcome:
     start = time.monotonic()
     try:
         metrics, error, kind = run(), None, ""
+    except StoppedEarly as given_up:
+        metrics, error, kind = given_up.record, str(given_up), type(given_up).__name__
     except (Exception, SystemExit) as problem:
         traceback.print_exc(file=file)
         first = (str(problem).strip().splitlines() or ["no reason given"])[0]

@@ -116,10 +116,25 @@ class Workers:
         """Lowers blocks without preparing; arguments and errors as for `prepare`."""
         yield from self._done(self._lowering(unlowered), self._logs)
 
-    def submit(self, trial: int, code: Code, log: Path, seed: int | None = None) -> None:
-        """Starts an evaluation, with another seed than the study's if one is stated."""
+    def submit(
+        self,
+        trial: int,
+        code: Code,
+        log: Path,
+        seed: int | None = None,
+        bar: Mapping[str, float] | None = None,
+    ) -> None:
+        """Starts an evaluation.
+
+        Args:
+            trial: its number.
+            code: of the architecture.
+            log: where its output goes.
+            seed: another than the study's.
+            bar: what candidates as cheap have come to, for an evaluator that stops early.
+        """
         setting = self.setting if seed is None else replace(self.setting, seed=seed)
-        reference = self._submit(tasks.evaluate, setting, code, str(log))
+        reference = self._submit(tasks.evaluate, setting, code, str(log), dict(bar or {}))
         self._running[reference] = (trial, time.monotonic())
 
     def wait(self, timeout_seconds: float = 1.0) -> list[tuple[int, Outcome]]:

@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from evaluators.protocol import Direction, EvaluationError
+from evaluators.protocol import Direction, EvaluationError, StoppedEarly
 from search_spaces.blocks import Design, Network, Shape, Stage, Step
 from search_spaces.space import Architecture, Choice, SearchSpace
 
@@ -143,6 +143,7 @@ class ToyEvaluator:
         exiting_depth: takes its process with it.
         steps: of a training; more of them leave less noise.
         noise: that the seed adds to the loss, at one step.
+        stops_early: gives up what is less accurate than a candidate as cheap.
     """
 
     seconds: float = 0.0
@@ -152,6 +153,7 @@ class ToyEvaluator:
     levels: tuple[int, ...] = (1, 2)
     steps: int = 1
     noise: float = 0.0
+    stops_early: bool = False
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -166,7 +168,12 @@ class ToyEvaluator:
         (directory / "prepared").write_text(space.name)
 
     def evaluate(
-        self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        directory: Path,
+        seed: int,
+        bar: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
         assert (directory / "prepared").read_text() == space.name
         with (directory / "trained.txt").open("a") as file:
@@ -183,4 +190,8 @@ class ToyEvaluator:
         loss += self.noise * drawn / math.sqrt(self.steps)
         if depth == self.diverging_depth:
             loss = float("nan")
-        return {"loss": loss, "accuracy": 1 / (1 + loss), "seed": seed, "levels": self.levels}
+        accuracy = 1 / (1 + loss)
+        passed = {"milestones": {"accuracy": accuracy}} if self.stops_early else {}
+        if accuracy < (bar or {}).get("accuracy", 0):
+            raise StoppedEarly("stopped early: less accurate than one as cheap", passed)
+        return {"loss": loss, "accuracy": accuracy, "seed": seed, "levels": self.levels, **passed}

@@ -8,7 +8,7 @@ PHOTOGRAPHS by the proxy's joint recipe, nothing else; the processor's seconds a
 every photograph of DIR is coded at every scored level: bytes are written, read again and decoded.
 AVIF's picture is that of the lowest quality whose file is no smaller than ours: it never has fewer
 bytes. Both are scored by PSNR, MS-SSIM and LPIPS with alex, which was in the loss, and vgg, which
-was not. With `--codec`, a codec file is compared and nothing is trained.
+was not. With `--codec`, a codec file that was trained so before is compared, nothing is trained.
 
 Writes `experiments/results/perceptual.json` and beside it a page of pictures, `perceptual.html`.
 """
@@ -22,7 +22,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +40,7 @@ from evaluators.metrics import bd_rate, ms_ssim, psnr, to_8_bit
 from evaluators.passes import to_tensor
 from evaluators.perceptual import described, lpips_of_image
 from evaluators.photos import Photo, Pixels, find_photos, load_photos
+from evaluators.protocol import EvaluationError
 from evaluators.training import fit_entropy_model
 from search_spaces.codec.model import Codec
 from search_spaces.codec.saved import load_codec, save_codec
@@ -49,9 +50,11 @@ from search_spaces.space import Choice, SearchSpace
 
 LEVELS = (1, 3, 5, 7)
 METRICS = ("psnr", "ms_ssim", "lpips", "lpips_vgg")
-AVIF_SPEED = 4
+AVIF_SPEED = 6  # avifenc's and Pillow's own
 # Width and depth of each scale, the same on both sides.
 SCALES = {"half": (16, 1), "quarter": (32, 1), "eighth": (64, 2), "sixteenth": (128, 2)}
+
+Scores = dict[str, dict[str, float]]  # who -> metric -> value
 
 log = logging.getLogger("perceptual")
 
@@ -64,7 +67,7 @@ class Pair:
     level: int
     ours: Pixels
     avif: Pixels
-    scores: dict[str, dict[str, float]]
+    scores: Scores
 
 
 def main() -> None:
@@ -72,7 +75,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(1)
     file = arguments.codec or arguments.out.with_suffix(".safetensors")
-    training = {} if arguments.codec else train(arguments, file)
+    if not arguments.codec:
+        write_atomically(_about(file), json.dumps(train(arguments, file), indent=1) + "\n")
     codec = load_codec(file)
     photos = _all_photos(arguments.photos)[: arguments.limit]
     rows, shown = [], []
@@ -83,12 +87,17 @@ def main() -> None:
         log.info("%d/%d %s %s", i + 1, len(photos), photo.name, _line(pairs))
     result = concluded(rows) | {
         "photographs": [photo.name for photo in photos],
-        "training": training,
+        "training": json.loads(_about(file).read_text()),
         **_provenance(arguments),
     }
     write_atomically(arguments.out, json.dumps(result, indent=1) + "\n")
     write_atomically(arguments.out.with_suffix(".html"), page(_chosen(shown), result))
     print(json.dumps({k: result[k] for k in ("levels", "bd_rate_against_avif")}, indent=1))
+
+
+def _about(codec: Path) -> Path:
+    """Where it stands how a codec was trained: beside it."""
+    return codec.with_name(f"{codec.stem}-training.json")
 
 
 def train(arguments: argparse.Namespace, file: Path) -> dict[str, Any]:
@@ -141,7 +150,7 @@ def compared(codec: Codec, photo: Photo, level: int) -> Pair:
     ours = _pixels(codec.decode(symbols, hyper, level))
     file = no_smaller(photo.pixels, len(data))
     avif = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
-    sizes = {"ours": (ours, len(data)), "avif": (avif, len(file))}
+    sizes: dict[str, tuple[Pixels, int]] = {"ours": (ours, len(data)), "avif": (avif, len(file))}
     scores = {
         name: {"bpp": 8 * size / (height * width), **quality(pixels, photo.pixels)}
         for name, (pixels, size) in sizes.items()
@@ -181,41 +190,39 @@ def quality(decoded: Pixels, original: Pixels) -> dict[str, float]:
     }
 
 
-def concluded(rows: Sequence[Sequence[dict[str, dict[str, float]]]]) -> dict[str, Any]:
+def concluded(rows: Sequence[Sequence[Scores]]) -> dict[str, Any]:
     """Means over the photographs, how often ours is better, and BD-rates of the mean curves."""
-    levels = []
-    for i, level in enumerate(LEVELS):
-        means = {
-            who: {
-                metric: float(np.mean([row[i][who][metric] for row in rows]))
-                for metric in ("bpp", *METRICS)
-            }
-            for who in ("ours", "avif")
-        }
-        better = {
-            metric: sum(row[i]["ours"][metric] < row[i]["avif"][metric] for row in rows)
-            for metric in ("lpips", "lpips_vgg")
-        }
-        levels.append({"level": level, **means, "photographs_better": better})
-    curves = {who: [_point(level[who]) for level in levels] for who in ("ours", "avif")}
-    rates = {
-        metric: _rate_or_reason(lambda m=metric: bd_rate(curves["ours"], curves["avif"], m))
-        for metric in ("psnr", "ms_ssim", "lpips")
-    }
-    as_vgg = {w: [p | {"lpips": p["lpips_vgg"]} for p in curve] for w, curve in curves.items()}
-    rates["lpips_vgg"] = _rate_or_reason(lambda: bd_rate(as_vgg["ours"], as_vgg["avif"], "lpips"))
+    means: list[Scores] = [
+        {who: _mean([row[i][who] for row in rows]) for who in ("ours", "avif")}
+        for i in range(len(LEVELS))
+    ]
+    levels = [
+        {"level": level, **mean, "photographs_better": _better([row[i] for row in rows])}
+        for i, (level, mean) in enumerate(zip(LEVELS, means, strict=True))
+    ]
+    rates = {metric: _bd_rate(means, metric) for metric in METRICS}
     return {"levels": levels, "bd_rate_against_avif": rates, "by_photograph": rows}
 
 
-def _point(scores: dict[str, float]) -> dict[str, float]:
-    return scores | {"bpp_coded": scores["bpp"]}
+def _mean(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([each[name] for each in scores])) for name in scores[0]}
 
 
-def _rate_or_reason(rate: Callable[[], float]) -> float | str:
-    """Curves far apart share no quality: then the reason stands there."""
+def _better(scores: Sequence[Scores]) -> dict[str, int]:
+    """Photographs on which ours is nearer to the original."""
+    return {m: sum(s["ours"][m] < s["avif"][m] for s in scores) for m in ("lpips", "lpips_vgg")}
+
+
+def _bd_rate(means: Sequence[Scores], metric: str) -> float | str:
+    """Of the mean curves; curves far apart share no quality, then the reason stands there."""
+    name = metric.removesuffix("_vgg")  # the same scale for both backbones
+    ours, avif = (
+        [{"bpp_coded": mean[who]["bpp"], name: mean[who][metric]} for mean in means]
+        for who in ("ours", "avif")
+    )
     try:
-        return rate()
-    except RuntimeError as problem:
+        return bd_rate(ours, avif, name)
+    except EvaluationError as problem:
         return str(problem)
 
 
@@ -246,10 +253,13 @@ def _chosen(shown: Sequence[Shown]) -> list[Shown]:
 
 
 def _line(pairs: Sequence[Pair]) -> str:
-    return "  ".join(
-        f"{p.scores['ours']['bpp']:.3f}: {p.scores['ours']['lpips']:.3f} {p.scores['avif']['lpips']:.3f}"
-        for p in pairs
-    )
+    """LPIPS of both at every rate."""
+    shown = []
+    for pair in pairs:
+        ours, avif = pair.scores["ours"], pair.scores["avif"]
+        figures = (f"{ours[m]:.3f}/{avif[m]:.3f}" for m in ("lpips", "lpips_vgg"))
+        shown.append(f"{ours['bpp']:.3f} bpp {' '.join(figures)}")
+    return "  ".join(shown)
 
 
 def _provenance(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _ways(design: Design, photos: list[Photo], steps: int) -> dict[str, Task]:
 
     def in_bfloat16() -> int:
         autocast = torch.autocast("cpu", torch.bfloat16)
-        with mock.patch.object(joint, "mixed_precision", lambda device: autocast):
+        with mock.patch.object(joint, "mixed_precision", return_value=autocast):
             return half()
 
     return {
@@ -152,7 +152,8 @@ def _peer(
 
 def _asking(process: subprocess.Popen[str]) -> Callable[[str], str]:
     def ask(line: str) -> str:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(line)
         process.stdin.flush()
         answer = process.stdout.readline()
