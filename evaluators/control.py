@@ -5,7 +5,7 @@ A score is worth its architecture only as far as the learned paths earn somethin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from evaluators.metrics import RdPoint
@@ -15,26 +15,27 @@ from search_spaces.blocks import Design, Network, Stage, Step
 _LINEAR = {"encoder": "analysis", "decoder": "synthesis"}
 
 
-def without_backbones(design: Design) -> Design:
+def without_backbones(design: Design, sides: Collection[str] = ("encoder", "decoder")) -> Design:
     """The same transforms and entropy model with nothing learned between them.
 
     Args:
         design: of the codec family.
+        sides: whose backbones go.
     """
-    stages = {name: _linear(stage) for name, stage in design.stages.items()}
+    linear = {side: _LINEAR[side] for side in sides}
+    stages = {name: _linear(stage, linear) for name, stage in design.stages.items()}
     return replace(design, stages=stages)
 
 
-def _linear(stage: Stage) -> Stage:
+def _linear(stage: Stage, linear: Mapping[str, str]) -> Stage:
+    def without(name: str) -> str:
+        return linear.get(_side(name), name)
+
     network = stage.network
-    kept = [step for step in network.steps if _side(step.name) not in _LINEAR]
-    steps = tuple(Step(s.name, s.block, tuple(map(_without, s.inputs))) for s in kept)
-    outputs = tuple(map(_without, network.outputs))
+    kept = [step for step in network.steps if _side(step.name) not in linear]
+    steps = tuple(Step(s.name, s.block, tuple(map(without, s.inputs))) for s in kept)
+    outputs = tuple(map(without, network.outputs))
     return replace(stage, network=Network(network.inputs, steps, outputs))
-
-
-def _without(name: str) -> str:
-    return _LINEAR.get(_side(name), name)
 
 
 def _side(name: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluators.inheritance import inherit
+from evaluators.inheritance import drop_what_harms, inherit
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
 from search_spaces.space import Choice
@@ -147,3 +147,28 @@ def test_the_anchor_is_not_changed(anchor: Codec) -> None:
 def test_every_parameter_of_a_wider_codec_is_finite(anchor: Codec) -> None:
     codec = inherited(anchor, latent_channels=128, hyper_channels=32, decoder__half__width=32)
     assert all(torch.isfinite(p).all() for p in codec.parameters())
+
+
+@torch.no_grad()
+def test_a_backbone_that_harms_is_dropped_and_one_that_helps_is_kept(anchor: Codec) -> None:
+    torch.manual_seed(2)
+    codec = built()
+    fresh = {name: value.clone() for name, value in codec.state_dict().items()}
+    inherit(codec, anchor)
+    kept = {name: value.clone() for name, value in codec.state_dict().items()}
+    decoder = [name for name in fresh if name.startswith("steps.decoder_")]
+
+    def worse_with(name: str) -> float:
+        """A loss that only an inherited decoder, or only a fresh one, raises."""
+        state = codec.state_dict()
+        return float(any(not torch.equal(state[n], fresh[n]) for n in decoder)) * (
+            1 if name == "inherited" else -1
+        )
+
+    sides = ("encoder", "decoder")
+    assert drop_what_harms(codec, fresh, lambda: worse_with("fresh"), sides) == ["encoder"]
+    assert all(torch.equal(codec.state_dict()[n], kept[n]) for n in decoder)
+    assert "decoder" in drop_what_harms(codec, fresh, lambda: worse_with("inherited"), sides)
+    assert all(torch.equal(codec.state_dict()[n], fresh[n]) for n in decoder)
+    inherit(codec, anchor)
+    assert drop_what_harms(codec, fresh, lambda: float("nan"), sides) == ["encoder", "decoder"]

@@ -12,10 +12,10 @@ import torch
 
 from evaluators import joint
 from evaluators.control import gain_db, without_backbones
-from evaluators.protocol import SetupError
+from evaluators.protocol import SetupError, StoppedEarly
 from evaluators.proxy import ProxyEvaluator
 from nas.experiment import ExperimentError, load_experiment
-from search_spaces.codec.model import Codec
+from search_spaces.codec.model import Codec, is_of_decoder
 from search_spaces.codec.saved import load_codec, save_codec
 from search_spaces.load import load_space
 from search_spaces.space import Architecture, SearchSpace
@@ -142,6 +142,39 @@ def test_candidates_begin_where_the_anchor_stands(
     assert anchored > 0.05
     decoders = dataclasses.replace(begun, training="decoder", shared_steps=2, steps=2)
     assert math.isfinite(decoders._score(tiny, candidate, folder, 0)["learned_gain_db"])
+
+    # A rung below: decoders of any candidate on the anchor's own latents, nothing shared trained.
+    other = tiny.architecture(tiny.encode({**candidate.choices, "decoder.half.width": 16}))
+    rung = dataclasses.replace(begun, decoder_first=2, steps=2, perceptual_from=0.0)
+    passed = rung.evaluate(tiny, other, folder, 0)["milestones"]
+    assert set(passed) == {"decoder_first", "perception_db"}
+    bar = {"decoder_first": passed["decoder_first"] + 3.1}
+    with pytest.raises(StoppedEarly, match=r"3\.1 points of BD-rate behind") as stopped:
+        rung.evaluate(tiny, other, folder, 0, bar)
+    assert stopped.value.record["milestones"] == {"decoder_first": passed["decoder_first"]}
+    latents = dataclasses.replace(decoders, shared_steps=0)
+    codec = load_codec(Path(latents._score(tiny, other, folder, 0)["codec"]))
+    anchors = load_codec(file).state_dict()
+    shared = [name for name in anchors if not is_of_decoder(name)]
+    assert all(torch.equal(codec.state_dict()[name], anchors[name]) for name in shared)
+
+
+def test_a_training_far_below_the_bar_ends_before_its_steps_do(
+    tiny: SearchSpace, folder: Path, candidate: Architecture
+) -> None:
+    hopeful = dataclasses.replace(SHORT, stop_early=True)
+    bar = {"distortion_db": 90.0}
+    with pytest.raises(StoppedEarly, match="distortion_db would end at") as stopped:
+        hopeful._score(tiny, candidate, folder, 5, bar)
+    assert len(stopped.value.record["curve"]) < 8
+
+
+@pytest.mark.parametrize(
+    "settings", [{"decoder_first": 5}, {"decoder_first": 5, "training": "decoder", "anchor": "a"}]
+)
+def test_a_rung_needs_a_joint_training_above_it_and_an_anchor(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="decoder_first: a rung below"):
+        dataclasses.replace(SHORT, **settings)
 
 
 def test_what_is_no_anchor_is_said_before_anything_is_trained(tmp_path: Path) -> None:

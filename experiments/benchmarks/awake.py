@@ -6,7 +6,8 @@ A block whose path earns nothing cannot be ranked. For every kind of block of th
 architecture of middle size is trained for as many steps as fit into the stated CPU-seconds, decoder
 only and jointly, from scratch or from the anchor that is named; `learned_gain_db` is printed beside
 the goals, 0.9 dB decoder-only and 0.7 dB jointly. The linear control of joint training is trained
-for as many steps. One thread. Held-back photographs of the folder; none of a test set. Writes
+for as many steps, and so is, for `encoder_gain_db`, the codec without the encoder's learned path
+alone. One thread. Held-back photographs of the folder; none of a test set. Writes
 `experiments/results/awake.json` as results come.
 """
 
@@ -18,6 +19,7 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +29,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
+from evaluators.control import gain_db, without_backbones
 from evaluators.proxy import ProxyEvaluator
+from search_spaces.blocks import Design
 from search_spaces.files import write_atomically
 from search_spaces.load import load_space
 from search_spaces.space import Architecture, Choice, SearchSpace
@@ -67,7 +71,13 @@ def _row(
     began = time.process_time()
     score = replace(evaluator, steps=steps)._score(space, architecture, directory, 0)
     design = space.design(architecture)
+    own = {}
+    if training == "joint":
+        own["encoder_gain_db"] = _gain_of_encoder(
+            replace(evaluator, steps=steps), design, score, directory
+        )
     return {
+        **own,
         "kind": kind,
         "training": training,
         "from": "anchor" if arguments.anchor else "scratch",
@@ -81,6 +91,16 @@ def _row(
         "decode_kmacs_per_pixel": design.kmacs_per_pixel("decode"),
         "cpu_seconds_in_all": time.process_time() - began,
     }
+
+
+def _gain_of_encoder(
+    evaluator: ProxyEvaluator, design: Design, score: Mapping[str, Any], directory: Path
+) -> float:
+    """What the encoder's learned path earns at equal rate over the same codec without it."""
+    data = evaluator._data(directory)
+    without = evaluator._trained(without_backbones(design, ("encoder",)), data, 0)
+    points = evaluator._scored(without, data, None)["rd_points"]
+    return gain_db(score["rd_points"], points)
 
 
 def choices(space: SearchSpace, kind: str) -> dict[str, Choice]:
