@@ -59,7 +59,8 @@ def load_checkpoint(file: Path, run: Run) -> None:
         mean.copy_(tensors[f"average.{i}"])
         if f"exp_avg.{i}" in tensors:
             steps = torch.tensor(float(run.step), device=parameter.device)
-            moments = {name: tensors[f"{name}.{i}"].to(parameter) for name in _MOMENTS}
+            # In the parameter's own layout: Adam's kernel walks all of them as they lie in memory.
+            moments = {n: torch.empty_like(parameter).copy_(tensors[f"{n}.{i}"]) for n in _MOMENTS}
             run.optimiser.state[parameter] = {"step": steps, **moments}
 
 

@@ -46,7 +46,8 @@ class JointRecipe:
 
     Attributes:
         steps: optimiser steps.
-        batch: crops a step.
+        batch: crops a step. At equal time, three times the steps on a third of the crops saved a
+            quarter of the bits within a minute.
         crop: side of a crop in pixels, a multiple of 32 above 96.
         learning_rate: of Adam, cosine to a twentieth after the warm-up; by kind of parameter it
             is multiplied (`parameter_groups`).
@@ -57,7 +58,7 @@ class JointRecipe:
     """
 
     steps: int
-    batch: int = 6
+    batch: int = 2
     crop: int = 128
     learning_rate: float = 2e-3
     perceptual_from: float = 0.5

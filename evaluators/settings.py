@@ -25,7 +25,7 @@ class ProxySettings:
         data: a folder of photographs, or `sample`.
         device: `auto` (CUDA, then MPS, then the CPU), or a torch device.
         steps: optimiser steps of a candidate; 0 scores what it begins with.
-        batch: crops a step; None stands for 8 of 64 pixels (decoder) or 6 of 128 (joint).
+        batch: crops a step; None stands for 8 of 64 pixels (decoder) or 2 of 128 (joint).
         learning_rate: of Adam; None stands for 3e-3 (decoder) or 2e-3 (joint).
         perceptual_from: share of the steps after which LPIPS, in joint training MS-SSIM too, joins
             the squared error.

@@ -154,7 +154,7 @@ def _rate_factor(name: str) -> float:
         return 0.03
     if name.endswith(".table"):
         return 5.0
-    return 0.5 if name.startswith(_BACKBONES) else 1.0
+    return 1.0
 
 
 def _optimise(
