@@ -171,7 +171,7 @@ def test_candidates_may_use_all_of_the_family(tiny: SearchSpace, tmp_path: Path)
         ({"levels": (1, 3, 5)}, "at least four"),
         ({"levels": (1, 3, 5, 8)}, "of 0 to 7"),
         ({"level": 2}, "level: one of"),
-        ({"steps": 0}, "steps: at least 1"),
+        ({"steps": -1}, "steps: at least 0"),
         ({"learning_rate": -1.0}, "learning_rate"),
     ],
 )

@@ -25,8 +25,8 @@ def rates(noise: float, seed: int, spread: float = 5.0) -> np.ndarray:
 
 
 def test_short_runs_that_rank_true_have_a_tau_near_one() -> None:
-    sizes = {"kmacs": np.linspace(1, 2, 14), "parameters": np.zeros(14) + np.arange(14) % 3}
-    found = concluded(rates(0.1, 0), rates(0.1, 1), sizes)
+    guesses = {"kmacs": -np.linspace(1, 2, 14), "parameters": np.arange(14) % 3.0}
+    found = concluded(rates(0.1, 0), rates(0.1, 1), {**guesses, "untrained": np.zeros(14)})
     assert found["resolved"]
     assert found["tau"]["tau"] > 0.95
     assert found["tau"]["low"] > 0.85
@@ -34,6 +34,7 @@ def test_short_runs_that_rank_true_have_a_tau_near_one() -> None:
     # Larger ones have the higher rate here: size foretells the opposite.
     assert found["tau_of_kmacs"]["tau"] == pytest.approx(-1)
     assert abs(found["tau_of_parameters"]["tau"]) < 0.5
+    assert found["tau_of_untrained"] is None  # all alike: no ranking at all
 
 
 def test_noise_above_the_spread_makes_a_run_void() -> None:
@@ -59,12 +60,21 @@ def test_benchmark_trains_records_and_goes_on(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     record = tmp_path / "runs/trainings.jsonl"
-    assert len(record.read_text().splitlines()) == 3 * 2 * 2
+    assert len(record.read_text().splitlines()) == 3 * 2 * 2 + 3
     kept = record.read_text().splitlines(keepends=True)
     record.write_text("".join(kept[:-1]) + kept[-1][:20])  # the last one was broken off
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith("12/12")
+    assert again.stdout.startswith("15/15")
+    lines = record.read_text().splitlines()
+    failed = json.dumps({"job": json.loads(lines[-1])["job"], "error": "diverged"})
+    record.write_text("\n".join([*lines[:-1], failed]) + "\n")
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
+    without = json.loads((tmp_path / "result.json").read_text())
+    assert without["architectures"] == 1
+    assert list(without["failed"].values()) == ["diverged"]
+    record.write_text("\n".join(lines) + "\n")
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 0
     result = json.loads((tmp_path / "result.json").read_text())
     assert {"psnr", "lpips"} == set(result["bd_rate"])
     assert result["steps"] == [2, 4]

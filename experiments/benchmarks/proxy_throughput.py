@@ -50,7 +50,7 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(1)
     photos = load_photos(find_photos(arguments.data).train, RECIPE.crop)
-    designs = of_equal_size(arguments.architectures, PEER_PARAMETERS)
+    designs = of_equal_size(arguments.space, arguments.architectures, arguments.within)
     tasks = {f"ours {i}": _training(d, photos, arguments.steps) for i, d in enumerate(designs)}
     with _peer(arguments, photos) as (peer, about):
         speeds = measured({**tasks, **peer}, arguments.repeats)
@@ -69,15 +69,15 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
-def of_equal_size(count: int, parameters: int) -> list[Design]:
-    """Architectures within a tenth of the peer's parameters."""
-    space = load_space(Path("codec"))
+def of_equal_size(name: str, count: int, within: float) -> list[Design]:
+    """Architectures near the budget whose parameters are the peer's within a share."""
+    space = load_space(name)
     found: list[Design] = []
     seed = 0
     while len(found) < count:
         for code in near_the_budget(space, 40, seed):
             design = space.design(space.architecture(code))
-            if abs(design.parameters / parameters - 1) < 0.1:
+            if abs(design.parameters / PEER_PARAMETERS - 1) <= within:
                 found.append(design)
         seed += 1
     return found[:count]
@@ -183,6 +183,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="sample", help="a folder of photographs, or sample")
     parser.add_argument("--peer-python", help="an interpreter with CompressAI; default: ours alone")
+    parser.add_argument("--space", default="codec")
+    parser.add_argument("--within", type=float, default=0.1, help="share of the peer's parameters")
     parser.add_argument("--architectures", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3, help="taken at a turn")
     parser.add_argument("--repeats", type=int, default=7)
