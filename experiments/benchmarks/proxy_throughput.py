@@ -6,7 +6,8 @@ Architectures of `codec` are drawn by a fixed seed among those that just meet th
 have the peer's parameters within a tenth. They train as the proxy trains them: rate and squared
 error, on crops that the proxy draws. The peer, in an interpreter of its own
 (`compressai_training.py` says how to make one), takes steps on the same photographs with crops
-that were cut before. Both take turns, a few steps each, one thread each.
+that were cut before. Both take turns, a few steps each, one thread each, at several batch sizes: the
+smaller they are, the more the optimisers weigh.
 
 Also in turn: what channels-last and bfloat16 change for one of the architectures, and what the
 perceptual phase costs. Writes `experiments/results/proxy_throughput.json`.
@@ -20,7 +21,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -43,30 +44,42 @@ from search_spaces.load import load_space
 
 PEER = Path(__file__).with_name("compressai_training.py")
 PEER_PARAMETERS = 7_027_619  # of quality 1 without its tables: N = 128, M = 192
-RECIPE = joint.JointRecipe(steps=1000)
+STEPS = 1000  # of the schedule; the steps that are timed stand at its ends
+CROP = joint.JointRecipe(STEPS).crop
 
 
 def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(1)
-    photos = load_photos(find_photos(arguments.data).train, RECIPE.crop)
+    photos = load_photos(find_photos(arguments.data).train, CROP)
     designs = of_equal_size(arguments.space, arguments.architectures, arguments.within)
-    tasks = {f"ours {i}": _training(d, photos, arguments.steps) for i, d in enumerate(designs)}
-    with _peer(arguments, photos) as (peer, about):
-        speeds = measured({**tasks, **peer}, arguments.repeats)
-    ours = [speeds[name]["per_s"] for name in tasks]
     result = {
-        "crops_per_s": speeds,
         "ours": [{"parameters": d.parameters, **_kmacs(d)} for d in designs],
-        "peer": about,
-        "times": [value / speeds["mbt2018_mean"]["per_s"] for value in ours] if peer else None,
-        "ways": measured(_ways(designs[0], photos, arguments.steps), arguments.repeats),
-        "batch": RECIPE.batch,
-        "crop": RECIPE.crop,
+        "batches": [_beside_peer(designs, photos, batch, arguments) for batch in arguments.batches],
+        "crops_per_s_by_way": measured(
+            _ways(designs[0], photos, arguments.steps), arguments.repeats
+        ),
+        "crop": CROP,
         **_provenance(),
     }
     arguments.out.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
+
+
+def _beside_peer(
+    designs: Sequence[Design], photos: list[Photo], batch: int, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """Speeds at one batch size, and how many times the peer's each of ours is."""
+    recipe = joint.JointRecipe(STEPS, batch=batch)
+    tasks = {
+        f"ours {i}": _training(design, photos, recipe, arguments.steps)
+        for i, design in enumerate(designs)
+    }
+    with _peer(arguments, photos, batch) as (peer, about):
+        speeds = measured({**tasks, **peer}, arguments.repeats)
+    ours = [speeds[name]["per_s"] for name in tasks]
+    times = [value / speeds["mbt2018_mean"]["per_s"] for value in ours] if peer else None
+    return {"batch": batch, "crops_per_s": speeds, "peer": about, "times": times}
 
 
 def of_equal_size(name: str, count: int, within: float) -> list[Design]:
@@ -83,27 +96,30 @@ def of_equal_size(name: str, count: int, within: float) -> list[Design]:
     return found[:count]
 
 
-def _training(design: Design, photos: list[Photo], steps: int, at: int = 0) -> Task:
+def _training(
+    design: Design, photos: list[Photo], recipe: joint.JointRecipe, steps: int, at: int = 0
+) -> Task:
     """Takes steps at a place of the schedule; gives the crops that went through."""
     torch.manual_seed(0)
-    run = joint.Run(Codec(design).to(memory_format=torch.channels_last), RECIPE, 0)  # type: ignore[call-overload]
+    run = joint.Run(Codec(design).to(memory_format=torch.channels_last), recipe, 0)  # type: ignore[call-overload]
 
     def task() -> int:
         for _ in range(steps):
             run.step = at
             joint._step(run, photos)
-        return steps * RECIPE.batch
+        return steps * recipe.batch
 
     return task
 
 
 def _ways(design: Design, photos: list[Photo], steps: int) -> dict[str, Task]:
     """The same training in other forms and precisions, and where perception has joined."""
-    plain = _training(design, photos, steps)
-    half = _training(design, photos, steps)
+    recipe = joint.JointRecipe(STEPS)
+    plain = _training(design, photos, recipe, steps)
+    half = _training(design, photos, recipe, steps)
     rows_first = mock.patch.object(torch, "channels_last", torch.contiguous_format)
     with rows_first:
-        contiguous = _training(design, photos, steps)
+        contiguous = _training(design, photos, recipe, steps)
 
     def in_order() -> int:
         with rows_first:
@@ -118,13 +134,13 @@ def _ways(design: Design, photos: list[Photo], steps: int) -> dict[str, Task]:
         "as the proxy": plain,
         "channels first": in_order,
         "bfloat16": in_bfloat16,
-        "perceptual phase": _training(design, photos, steps, at=RECIPE.steps - 1),
+        "perceptual phase": _training(design, photos, recipe, steps, at=STEPS - 1),
     }
 
 
 @contextmanager
 def _peer(
-    arguments: argparse.Namespace, photos: list[Photo]
+    arguments: argparse.Namespace, photos: list[Photo], batch: int
 ) -> Iterator[tuple[dict[str, Task], Mapping[str, Any]]]:
     """The peer's task, none without an interpreter, and what it says of itself."""
     if arguments.peer_python is None:
@@ -132,9 +148,9 @@ def _peer(
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "crops.npy"
-        crops = random_crops(photos, 256, np.random.default_rng(0), RECIPE.crop)
+        crops = random_crops(photos, 256, np.random.default_rng(0), CROP)
         np.save(file, (crops * 255).round().byte().permute(0, 2, 3, 1).numpy())
-        command = [arguments.peer_python, str(PEER), str(file), str(RECIPE.batch)]
+        command = [arguments.peer_python, str(PEER), str(file), str(batch)]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as process:
@@ -143,7 +159,7 @@ def _peer(
 
             def task() -> int:
                 ask(f"{arguments.steps}\n")
-                return int(arguments.steps * RECIPE.batch)
+                return int(arguments.steps * batch)
 
             yield {"mbt2018_mean": task}, about
             assert process.stdin is not None
@@ -186,6 +202,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--space", default="codec")
     parser.add_argument("--within", type=float, default=0.1, help="share of the peer's parameters")
     parser.add_argument("--architectures", type=int, default=3)
+    parser.add_argument("--batches", nargs="+", type=int, default=[2, 6])
     parser.add_argument("--steps", type=int, default=3, help="taken at a turn")
     parser.add_argument("--repeats", type=int, default=7)
     out = Path(__file__).parents[1] / "results" / "proxy_throughput.json"
