@@ -5,9 +5,9 @@
 Architectures of `codec` are drawn by a fixed seed among those that just meet the phone's budget and
 have the peer's parameters within a tenth. They train as the proxy trains them: rate and squared
 error, on crops that the proxy draws. The peer, in an interpreter of its own
-(`compressai_training.py` says how to make one), takes steps on the same photographs with crops
-that were cut before. Both take turns, a few steps each, one thread each, at several batch sizes: the
-smaller they are, the more the optimisers weigh.
+(`compressai_training.py` says how to make one), takes steps on crops of the same photographs that
+were cut before. Both take turns, a few steps each, one thread each, at several batch sizes: the
+smaller, the more the optimisers weigh.
 
 Also in turn: what channels-last and bfloat16 change for one of the architectures, and what the
 perceptual phase costs. Writes `experiments/results/proxy_throughput.json`.

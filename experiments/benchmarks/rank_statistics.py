@@ -29,13 +29,12 @@ def analysed(
     """Everything that is published, JSON-ready."""
     lengths = (arguments.steps, arguments.longer * arguments.steps)
     failed = {name: line["error"] for name, line in done.items() if "error" in line}
-    lost = {int(name.split("/")[0]) for name in failed}
-    kept = [number for number in range(count) if number not in lost]
+    kept = survivors(done, count)
     known = {name: [values[number] for number in kept] for name, values in sizes.items()}
     metrics = {}
     for metric in ("psnr", "lpips"):
-        untrained = _bd_rates(done, kept, 1, 0, metric).mean((1, 2))
-        short, long = (_bd_rates(done, kept, arguments.seeds, steps, metric) for steps in lengths)
+        untrained = bd_rates(done, kept, 1, 0, metric).mean((1, 2))
+        short, long = (bd_rates(done, kept, arguments.seeds, steps, metric) for steps in lengths)
         # Smaller BD-rates are better, as for the long runs; more of a size is taken as better.
         guesses = {"untrained": untrained, **{n: -np.asarray(v) for n, v in known.items()}}
         metrics[metric] = concluded(short, long, guesses)
@@ -56,6 +55,7 @@ def analysed(
         "training": arguments.training,
         "from": "anchor" if arguments.anchor else "scratch",
         "architectures": len(kept),
+        "drawn": count,
         "failed": failed,
         "seeds": arguments.seeds,
         "steps": list(lengths),
@@ -73,6 +73,12 @@ def analysed(
         + (" --anchor experiments/results/anchor.safetensors" if arguments.anchor else ""),
         "runs": dict(done),
     }
+
+
+def survivors(done: Mapping[str, Any], count: int) -> list[int]:
+    """Numbers of the architectures of which no training failed."""
+    lost = {int(name.split("/")[0]) for name, line in done.items() if "error" in line}
+    return [number for number in range(count) if number not in lost]
 
 
 def concluded(short: Floats, long: Floats, guesses: Mapping[str, Floats]) -> dict[str, Any]:
@@ -94,13 +100,13 @@ def concluded(short: Floats, long: Floats, guesses: Mapping[str, Floats]) -> dic
         "spread_percent": spreads,
         "resolved": bool(resolved),
         "void": not resolved,
-        "tau": _with_interval(foretold),
+        "tau": with_interval(foretold),
         "tau_between_long_seeds": _between_seeds(long),
-        **{f"tau_of_{name}": _with_interval([(values, truth)]) for name, values in guesses.items()},
+        **{f"tau_of_{name}": with_interval([(values, truth)]) for name, values in guesses.items()},
     }
 
 
-def _bd_rates(
+def bd_rates(
     done: Mapping[str, Any], numbers: Sequence[int], seeds: int, steps: int, metric: str
 ) -> Floats:
     """Against the reference of the same seed and steps, shape (architectures, seeds, sets)."""
@@ -143,7 +149,7 @@ def _within(values: Floats) -> float:
     return float(np.sqrt((left**2).sum() / freedom))
 
 
-def _with_interval(pairs: Sequence[tuple[Floats, Floats]]) -> dict[str, float] | None:
+def with_interval(pairs: Sequence[tuple[Floats, Floats]]) -> dict[str, float] | None:
     """Mean tau over pairs of rankings, and a 95 % interval over architectures drawn anew.
 
     None where a ranking knows no difference at all.
