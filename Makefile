@@ -12,7 +12,7 @@ search: $(INSTALLED)
 	$(BIN)/nas search experiments/quickstart.yaml
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
