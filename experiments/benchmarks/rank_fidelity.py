@@ -128,7 +128,8 @@ def _trained(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
         for part in _halves(trained.held_back)
     ]
     seconds = trained.curve[-1]["seconds"] if trained.curve else 0.0
-    return {"seconds": seconds, "sets": [score["rd_points"] for score in halves]}
+    points = [score["rd_points"] for score in halves]
+    return {"seconds": seconds, "sets": points, "curve": trained.curve}
 
 
 def _halves(held_back: HeldBack) -> list[HeldBack]:
