@@ -173,10 +173,10 @@ def decoder_candidate(
     held_back = scoring.load_held_back(folder)
     share = recipe.perceptual_from if recipe.perceptual_weight else 1.0
     watcher = Watcher(recipe.steps, share, data.level, bar)
+    watched, index = scoring.chosen(held_back, slice(WATCHED_CROPS)), data.levels.index(data.level)
 
     def watch(step: int, current: Codec) -> None:
-        index = data.levels.index(data.level)
-        watcher.add(step, scoring.first(held_back, WATCHED_CROPS), index, current, data.device)
+        watcher.add(step, watched, index, current, data.device)
 
     codec = decoder.train_decoder(codec, cache, recipe, seed, data.device, watch)
     rng = np.random.default_rng(0)

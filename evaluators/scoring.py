@@ -75,9 +75,10 @@ def _code(codec: Codec, image: Tensor, level: int) -> tuple[Tensor, float, float
     return codec.latents(symbols, hyper, level).cpu(), bits / pixels, estimated / pixels
 
 
-def first(held_back: HeldBack, count: int) -> HeldBack:
-    """The first crops."""
-    return HeldBack(**{name: values[:count] for name, values in vars(held_back).items()})
+def chosen(held_back: HeldBack, crops: slice | Sequence[int] | NDArray[np.int_]) -> HeldBack:
+    """Some of the crops, by place."""
+    places = crops if isinstance(crops, slice) else torch.as_tensor(crops)
+    return HeldBack(**{name: values[places] for name, values in vars(held_back).items()})
 
 
 def save_held_back(held_back: HeldBack, folder: Path) -> None:
@@ -173,7 +174,7 @@ def save_picture(codec: Codec, held_back: HeldBack, index: int, level: int, file
         file: a PNG.
     """
     device = next(codec.parameters()).device
-    _, decoded = _decode(codec, _chosen(held_back, [0]), index, level, device)
+    _, decoded = _decode(codec, chosen(held_back, [0]), index, level, device)
     shown = (to_8_bit(decoded)[0] * 255).round().byte().cpu()
     pair = torch.cat([held_back.pixels[0], shown], dim=2)
     with replacing(file) as unfinished:
@@ -248,9 +249,4 @@ def _finite(metrics: dict[str, float]) -> dict[str, float]:
 def _spread(held_back: HeldBack, count: int) -> HeldBack:
     """So many crops at most, evenly over all: crops of one photograph lie beside each other."""
     total = len(held_back.pixels)
-    return _chosen(held_back, np.linspace(0, total - 1, min(count, total)).round().astype(int))
-
-
-def _chosen(held_back: HeldBack, crops: Sequence[int] | NDArray[np.int_]) -> HeldBack:
-    chosen = torch.as_tensor(crops)
-    return HeldBack(**{name: values[chosen] for name, values in vars(held_back).items()})
+    return chosen(held_back, np.linspace(0, total - 1, min(count, total)).round().astype(int))

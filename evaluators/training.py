@@ -61,15 +61,8 @@ def train_codec(
 
     fit_entropy_model(codec, photos, rng)
     name = "codec" if whole else "shared codec"
-    _optimise(
-        codec,
-        parameter_groups(codec, _LEARNING_RATE, whole),
-        steps,
-        _LEARNING_RATE,
-        draw,
-        whole,
-        name,
-    )
+    groups = parameter_groups(codec, _LEARNING_RATE, whole)
+    _optimise(codec, groups, steps, _LEARNING_RATE, draw, whole, name)
     codec.freeze()
     return codec.eval()
 

@@ -16,6 +16,7 @@ import json
 import logging
 import platform
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -50,7 +51,7 @@ def main() -> None:
     files = find_photos(arguments.data)
     crops = textured_crops(load_photos(files.held_back, 192), 192, arguments.crops)
     torch.manual_seed(arguments.seed)
-    architecture = space.architecture(space.encode(anchor_choices(space)))
+    architecture = space.architecture(space.encode(even_choices(space, SCALES, 256)))
     codec = Codec(space.design(architecture))
     recipe = JointRecipe(steps=arguments.steps, perceptual_from=0.6)
     checkpoint, scores = FOLDER / "checkpoint.safetensors", FOLDER / "scores.jsonl"
@@ -83,17 +84,26 @@ def main() -> None:
     write_atomically(arguments.out, json.dumps(result, indent=1) + "\n")
 
 
-def anchor_choices(space: SearchSpace) -> dict[str, Choice]:
-    """The anchor's choices in the space `codec`."""
+def even_choices(
+    space: SearchSpace, scales: Mapping[str, tuple[int, int]], latent_channels: int
+) -> dict[str, Choice]:
+    """Choices in the space `codec` with convscale311 blocks everywhere, the same on both sides.
+
+    Args:
+        space: `codec`.
+        scales: width and depth of each.
+        latent_channels: M.
+    """
     choices: dict[str, Choice] = dict(space.reference.choices)
     for side in ("encoder", "decoder"):
-        for scale, (width, depth) in SCALES.items():
+        for scale, (width, depth) in scales.items():
             body = {"depth": depth, "width": width, "block": "convscale311", "expand": 1}
             body |= {"expand_out": 2, "attention": "none"}
             choices |= {f"{side}.{scale}.{name}": value for name, value in body.items()}
         choices |= {f"{side}.resampling": "haar", f"{side}.activation": "gelu"}
         choices[f"{side}.scaled"] = True
-    entropy: dict[str, Choice] = {"latent_channels": 256, "hyper_channels": 32, "hyper_width": 96}
+    entropy: dict[str, Choice] = {"latent_channels": latent_channels}
+    entropy |= {"hyper_channels": 32, "hyper_width": 96}
     entropy |= {"quantisation": "learned", "context": "checkerboard", "context_width": 64}
     return {**choices, **entropy, "decoder.heads": "every", "coding": "all"}
 

@@ -186,7 +186,7 @@ def test_expressions_are_equal_by_what_they_say_and_survive_pickling() -> None:
     assert hash(first) == hash(second)
     assert first == parse_expression("half.width < 8", {"half.width": (3, 4)})
     assert first != parse_expression("width < 1", SCOPE, prefix="half.")
-    revived = pickle.loads(pickle.dumps(first))
+    revived = pickle.loads(pickle.dumps(first))  # reads what this line wrote
     rows = [dict.fromkeys(SCOPE) | {"half.width": width} for width in (None, *NUMBERS)]
     assert decisions(revived, rows) == decisions(first, rows) == [None, True, True, True, False]
 

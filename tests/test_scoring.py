@@ -87,7 +87,7 @@ def test_vgg_checks_crops_from_end_to_end(codec: Codec, held_back: HeldBack) -> 
 
 
 def test_vgg_checks_no_more_crops_than_there_are(codec: Codec, held_back: HeldBack) -> None:
-    one = scoring._chosen(held_back, [3])
+    one = scoring.chosen(held_back, [3])
     assert scoring.check_by_vgg(codec, one, 1, 3, 4)["lpips_vgg_crops"] == 1
     assert scoring.check_by_vgg(codec, held_back, 1, 3, 0) == {}
 

@@ -5,11 +5,11 @@
 
 One codec of the space `codec`, small and within the phone's budget, is trained from scratch on
 PHOTOGRAPHS by the proxy's joint recipe with more crops a step, which half an hour rewards and a
-minute does not; the processor's seconds are counted. Then
-every photograph of DIR is coded at every scored level: bytes are written, read again and decoded.
-AVIF's picture is that of the lowest quality whose file is no smaller than ours: it never has fewer
-bytes. Both are scored by PSNR, MS-SSIM and LPIPS with alex, which was in the loss, and vgg, which
-was not. With `--codec`, a codec file that was trained so before is compared, nothing is trained.
+minute does not; the processor's seconds are counted. Then every photograph of DIR is coded at every
+scored level: bytes are written, read again and decoded. AVIF's picture is that of the lowest
+quality whose file is no smaller than ours: it never has fewer bytes. Both are scored by PSNR,
+MS-SSIM and LPIPS with alex, which was in the loss, and vgg, which was not. With `--codec`, a codec
+file that was trained so before is compared, nothing is trained.
 
 Writes `experiments/results/perceptual.json` and beside it a page of pictures, `perceptual.html`.
 """
@@ -22,6 +22,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -47,7 +48,9 @@ from search_spaces.codec.model import Codec
 from search_spaces.codec.saved import load_codec, save_codec
 from search_spaces.files import write_atomically
 from search_spaces.load import load_space
-from search_spaces.space import Choice, SearchSpace
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from train_anchor import even_choices
 
 LEVELS = (1, 3, 5, 7)
 METRICS = ("psnr", "ms_ssim", "lpips", "lpips_vgg")
@@ -108,7 +111,7 @@ def train(arguments: argparse.Namespace, file: Path) -> dict[str, Any]:
     began = time.process_time()
     photos = load_photos(find_photos(arguments.data).train, recipe.crop)
     torch.manual_seed(arguments.seed)
-    architecture = space.architecture(space.encode(small_choices(space)))
+    architecture = space.architecture(space.encode(even_choices(space, SCALES, 192)))
     codec = Codec(space.design(architecture))
     fit_entropy_model(codec, photos, np.random.default_rng(arguments.seed))
     codec = train_joint(codec, photos, recipe, arguments.seed, torch.device("cpu"))
@@ -124,21 +127,6 @@ def train(arguments: argparse.Namespace, file: Path) -> dict[str, Any]:
         "parameters": codec.design.parameters,
         "kmacs_per_pixel": {s: codec.design.kmacs_per_pixel(s) for s in ("encode", "decode")},
     }
-
-
-def small_choices(space: SearchSpace) -> dict[str, Choice]:
-    """The codec's choices in the space `codec`."""
-    choices: dict[str, Choice] = dict(space.reference.choices)
-    for side in ("encoder", "decoder"):
-        for scale, (width, depth) in SCALES.items():
-            body = {"depth": depth, "width": width, "block": "convscale311", "expand": 1}
-            body |= {"expand_out": 2, "attention": "none"}
-            choices |= {f"{side}.{scale}.{name}": value for name, value in body.items()}
-        choices |= {f"{side}.resampling": "haar", f"{side}.activation": "gelu"}
-        choices[f"{side}.scaled"] = True
-    entropy: dict[str, Choice] = {"latent_channels": 192, "hyper_channels": 32, "hyper_width": 96}
-    entropy |= {"quantisation": "learned", "context": "checkerboard", "context_width": 64}
-    return {**choices, **entropy, "decoder.heads": "every", "coding": "all"}
 
 
 @torch.no_grad()

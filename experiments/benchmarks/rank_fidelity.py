@@ -135,10 +135,7 @@ def _trained(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
 def _halves(held_back: HeldBack) -> list[HeldBack]:
     """First and second half: crops of one photograph stand together."""
     middle = len(held_back.pixels) // 2
-    return [
-        HeldBack(**{name: value[part] for name, value in vars(held_back).items()})
-        for part in (slice(0, middle), slice(middle, None))
-    ]
+    return [scoring.chosen(held_back, part) for part in (slice(middle), slice(middle, None))]
 
 
 def _recorded(file: Path) -> dict[str, Any]:
