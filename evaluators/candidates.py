@@ -11,7 +11,7 @@ import json
 import logging
 import tempfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from evaluators import decoder, joint, photos, scoring, shared
+from evaluators.branches import Branch
 from evaluators.cache import TrainingCache, write_cache
 from evaluators.inheritance import drop_what_harms, inherit
 from evaluators.passes import dequantised
@@ -148,6 +149,7 @@ def decoder_candidate(
     folder: Path,
     anchor: Codec | None,
     bar: Mapping[str, float] = NO_BAR,
+    branches: Sequence[Branch] = (),
 ) -> Trained:
     """Trains a decoder on the latents of a shared part.
 
@@ -159,6 +161,7 @@ def decoder_candidate(
         folder: that `shared_part` filled.
         anchor: whose decoder it begins from.
         bar: what each phase has to come to, see `evaluators.stopping`.
+        branches: of shorter trainings that this one goes on from, and its own.
 
     Raises:
         EvaluationError: the loss is no longer finite.
@@ -178,7 +181,7 @@ def decoder_candidate(
     def watch(step: int, current: Codec) -> None:
         watcher.add(step, watched, index, current, data.device)
 
-    codec = decoder.train_decoder(codec, cache, recipe, seed, data.device, watch)
+    codec = decoder.train_decoder(codec, cache, recipe, seed, data.device, watch, branches)
     rng = np.random.default_rng(0)
     crops = [cache.draw(recipe.batch, rng, level) for level in data.levels]
     latents = torch.cat([crop.latents for crop in crops]).to(data.device)
@@ -194,6 +197,7 @@ def joint_candidate(
     anchor: Codec | None,
     checkpoint: Path | None = None,
     bar: Mapping[str, float] = NO_BAR,
+    branches: Sequence[Branch] = (),
 ) -> Trained:
     """Trains a whole codec.
 
@@ -223,7 +227,9 @@ def joint_candidate(
         coded = scoring.code_held_back(current, crops[:WATCHED_CROPS], (data.level,))
         watcher.add(step, coded, 0, current, data.device, rate=True)
 
-    codec = joint.train_joint(codec, training, recipe, seed, data.device, checkpoint, watch=watch)
+    codec = joint.train_joint(
+        codec, training, recipe, seed, data.device, checkpoint, watch=watch, branches=branches
+    )
     held_back = scoring.code_held_back(codec.cpu(), crops, data.levels)
     some = random_crops(training, 4 * len(data.levels), np.random.default_rng(0))
     levels = [level for level in data.levels for _ in range(4)]

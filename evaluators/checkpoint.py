@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -14,10 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from evaluators.protocol import SetupError
+from evaluators.run import Recipe, Run
 from search_spaces.files import replacing
-
-if TYPE_CHECKING:
-    from evaluators.joint import Run
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -33,21 +31,26 @@ def save_checkpoint(file: Path, run: Run) -> None:
     about = {
         "step": run.step,
         "rng": run.rng.bit_generator.state,
-        "training": _identity(run),
+        "training": _identity(run, run.recipe),
     }
     contents = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with replacing(file) as unfinished:
         save_file(contents, unfinished, metadata={"run": json.dumps(about)})
 
 
-def load_checkpoint(file: Path, run: Run) -> None:
+def load_checkpoint(file: Path, run: Run, recipe: Recipe | None = None) -> None:
     """Brings a new run to where the saved one was.
+
+    Args:
+        file: that `save_checkpoint` wrote.
+        run: at its start.
+        recipe: of the saved run, if it is another one's.
 
     Raises:
         SetupError: the file is damaged, or of another training.
     """
     about, tensors = _read(file)
-    if about["training"] != _identity(run):
+    if about["training"] != _identity(run, recipe or run.recipe):
         raise SetupError(f"{file} is a checkpoint of another training; move it away")
     weights = {
         n.removeprefix("weights."): v for n, v in tensors.items() if n.startswith("weights.")
@@ -73,7 +76,7 @@ def _read(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         raise SetupError(f"{file} is no checkpoint: {problem}; move it away") from None
 
 
-def _identity(run: Run) -> str:
+def _identity(run: Run, recipe: Recipe) -> str:
     """What may not differ between two halves of a training, as text."""
     shapes = [(name, list(value.shape)) for name, value in run.codec.named_parameters()]
-    return json.dumps([asdict(run.recipe), run.seed, shapes])
+    return json.dumps([asdict(recipe), run.seed, shapes])

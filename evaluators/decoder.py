@@ -10,21 +10,22 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from evaluators.averages import Averages
+from evaluators.branches import Branch, begun, leave
 from evaluators.cache import Crops, TrainingCache
-from evaluators.devices import fused_adam, mixed_precision
+from evaluators.devices import mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.protocol import EvaluationError
+from evaluators.run import Run
 from evaluators.training import grouped
 from search_spaces.codec.edge_modules import Head, LatentStem, PatchCoefficients, Stem
 from search_spaces.codec.model import Codec, is_of_decoder, one_hot
@@ -35,6 +36,7 @@ Module = TypeVar("Module", bound=nn.Module)
 Watch = Callable[[int, Codec], None]
 
 _AVERAGE = 0.99
+_DECAY = 0.25  # share of the steps over which the learning rate falls
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,17 @@ class Recipe:
     learning_rate: float
     perceptual_from: float
     perceptual_weight: float
+
+    @property
+    def branch_step(self) -> int:
+        """Steps that longer trainings take over: they do the same until perception or decay."""
+        joins = self.perceptual_from if self.perceptual_weight else 1.0
+        return int(min(joins, 1 - _DECAY) * self.steps)
+
+    def rate_factor(self, step: int) -> float:
+        """Share of the learning rate: warm-up, constant, linear decay over the last quarter."""
+        decay = max(0.02, (1 - step / self.steps) / _DECAY)
+        return min(1.0, (step + 1) / 30) * min(1.0, decay)
 
 
 @torch.no_grad()
@@ -93,13 +106,15 @@ def train_decoder(
     seed: int,
     device: torch.device,
     watch: Watch | None = None,
+    branches: Sequence[Branch] = (),
 ) -> Codec:
     """Trains the decoder's learned path of a codec whose shared part is trained, from its start.
 
     The loss is the squared error relative to the linear decoder's at the same level, so that every
     level weighs the same; towards the end LPIPS is added, since the squared error alone learns to
     blur. Weights are averaged exponentially; `watch` is shown the averaged codec after each tenth
-    of the steps.
+    of the steps. `branches` are those of shorter trainings, ascending, that this one goes on from,
+    and its own.
 
     Returns:
         The codec with averaged weights, on `device`, in evaluation mode.
@@ -107,33 +122,36 @@ def train_decoder(
     Raises:
         EvaluationError: the loss is no longer finite.
     """
-    rng = np.random.default_rng(seed)
     codec.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     learned = {name: p for name, p in codec.named_parameters() if is_of_decoder(name)}
-    trained = list(learned.values())
-    if not trained:
+    if not learned:
         return codec.eval()
-    averages = Averages(trained, _AVERAGE)
-    groups = grouped(learned, recipe.learning_rate, lambda name: 1.0)
-    optimiser = fused_adam(groups, recipe.learning_rate)
-    for step in range(recipe.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * group["factor"] * _schedule(step, recipe.steps)
-        perceptual = step >= recipe.perceptual_from * recipe.steps
-        weight = recipe.perceptual_weight if perceptual else 0.0
-        loss = _loss(codec, cache.draw(recipe.batch, rng), weight, device, rng)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
-        averages.update(step)
-        _report(step, recipe.steps, loss.item())
-        if watch is not None and (step + 1) % max(1, recipe.steps // 10) == 0:
-            with averages.applied():
-                watch(step + 1, codec.eval())
-            codec.train()
-    averages.take()
+
+    def new(recipe: Any) -> Run:
+        groups = grouped(learned, recipe.learning_rate, lambda name: 1.0)
+        return Run(codec, recipe, seed, groups, _AVERAGE)
+
+    def take_step(run: Run) -> None:
+        _step(run, cache)
+
+    run = begun(new, take_step, branches) if branches else new(recipe)
+    while run.step < recipe.steps:
+        leave(run, branches)
+        take_step(run)
+        if watch is not None and run.step % max(1, recipe.steps // 10) == 0:
+            with run.shown():
+                watch(run.step, codec)
+    run.averages.take()
     return codec.eval()
+
+
+def _step(run: Run, cache: TrainingCache) -> None:
+    recipe, device = cast(Recipe, run.recipe), run.trained[0].device
+    perceptual = run.step >= recipe.perceptual_from * recipe.steps
+    weight = recipe.perceptual_weight if perceptual else 0.0
+    loss = _loss(run.codec, cache.draw(recipe.batch, run.rng), weight, device, run.rng)
+    run.take_step(loss)
+    _report(run.step, recipe.steps, loss.item())
 
 
 def step_seconds(codec: Codec, recipe: Recipe, device: torch.device) -> float:
@@ -192,16 +210,11 @@ def _turned(image: Tensor, pixels: Tensor, rng: np.random.Generator) -> tuple[Te
     return image, pixels
 
 
-def _schedule(step: int, steps: int) -> float:
-    """Share of the learning rate: warm-up, constant, linear decay over the last quarter."""
-    return min(1.0, (step + 1) / 30) * min(1.0, max(0.02, (1 - step / steps) / 0.25))
-
-
 def _report(step: int, steps: int, loss: float) -> None:
     if not math.isfinite(loss):
-        raise EvaluationError(f"diverged: loss is {loss} at step {step + 1}")
-    if step % 50 == 0 or step == steps - 1:
-        log.info("decoder: step %d of %d, error %.4f of linear", step + 1, steps, loss)
+        raise EvaluationError(f"diverged: loss is {loss} at step {step}")
+    if step % 50 == 1 or step == steps:
+        log.info("decoder: step %d of %d, error %.4f of linear", step, steps, loss)
 
 
 def _energy(coefficients: PatchCoefficients, image: Tensor) -> Tensor:

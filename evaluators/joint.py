@@ -9,23 +9,23 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from evaluators.averages import Averages
+from evaluators.branches import Branch, begun, leave
 from evaluators.checkpoint import load_checkpoint, save_checkpoint
-from evaluators.devices import fused_adam, mixed_precision
+from evaluators.devices import mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.photos import Photo
 from evaluators.protocol import EvaluationError
+from evaluators.run import Run
 from evaluators.training import parameter_groups, random_crops
 from search_spaces.codec.constants import LEVELS
 from search_spaces.codec.model import Codec, one_hot
@@ -71,6 +71,11 @@ class JointRecipe:
         start = self.perceptual_from * self.steps
         return min(1.0, max(0.0, (step - start) / max(1.0, 0.25 * self.steps)))
 
+    @property
+    def branch_step(self) -> int:
+        """Steps that longer trainings take over: of distortion alone, at most half of them."""
+        return int(min(self.perceptual_from, 0.5) * self.steps)
+
     def rate_factor(self, step: int) -> float:
         """Share of the learning rate."""
         decay = 0.5 * (1 + math.cos(math.pi * step / self.steps))
@@ -86,6 +91,7 @@ def train_joint(
     checkpoint: Path | None = None,
     every_seconds: float = 60.0,
     watch: Watch | None = None,
+    branches: Sequence[Branch] = (),
 ) -> Codec:
     """Trains a codec from where it starts, or goes on from a checkpoint.
 
@@ -100,6 +106,7 @@ def train_joint(
         checkpoint: written now and then, read if it is there, kept at the end.
         every_seconds: between two checkpoints.
         watch: is shown the averaged codec after each tenth of the steps.
+        branches: of shorter trainings, ascending, that this one goes on from, and its own.
 
     Returns:
         The codec with averaged weights and the entropy model's integers, in evaluation mode.
@@ -108,24 +115,42 @@ def train_joint(
         EvaluationError: the loss is no longer finite.
         SetupError: the checkpoint is of another training.
     """
-    run = Run(codec.to(device).to(memory_format=torch.channels_last), recipe, seed)  # type: ignore[call-overload]
+    codec.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def new(recipe: Any) -> Run:
+        return joint_run(codec, recipe, seed)
+
+    def take_step(run: Run) -> None:
+        _step(run, photos)
+
     if checkpoint is not None and checkpoint.is_file():
+        run = new(recipe)
         load_checkpoint(checkpoint, run)
         log.info("going on from step %d of %d", run.step, recipe.steps)
+    else:
+        run = begun(new, take_step, branches) if branches else new(recipe)
     saved = time.monotonic()
     while run.step < recipe.steps:
-        _step(run, photos)
+        leave(run, branches)
+        take_step(run)
         if checkpoint is not None and time.monotonic() - saved > every_seconds:
             save_checkpoint(checkpoint, run)
             saved = time.monotonic()
         if watch is not None and run.step % max(1, recipe.steps // 10) == 0:
             with run.shown():
+                codec.freeze()
                 watch(run.step, codec)
     if checkpoint is not None:
         save_checkpoint(checkpoint, run)
     run.averages.take()
     codec.freeze()
     return codec.eval()
+
+
+def joint_run(codec: Codec, recipe: JointRecipe, seed: int) -> Run:
+    """A training of a codec at its start."""
+    groups = parameter_groups(codec, recipe.learning_rate)
+    return Run(codec, recipe, seed, groups, recipe.average)
 
 
 @torch.no_grad()
@@ -142,7 +167,8 @@ def step_seconds(codec: Codec, recipe: JointRecipe, device: torch.device) -> flo
 
     The codec is changed.
     """
-    run = Run(codec.to(device).to(memory_format=torch.channels_last), recipe, 0)  # type: ignore[call-overload]
+    codec.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = joint_run(codec, recipe, 0)
     noise = run.rng.integers(0, 255, (recipe.crop, recipe.crop, 3), dtype=np.uint8)
     share = 1 - recipe.perceptual_from
     seconds = []
@@ -156,45 +182,9 @@ def step_seconds(codec: Codec, recipe: JointRecipe, device: torch.device) -> flo
     return (1 - share) * seconds[0] + share * seconds[-1]
 
 
-class Run:
-    """Everything that changes while a codec trains: what a checkpoint holds.
-
-    Attributes:
-        codec: in training mode.
-        recipe: of the training.
-        seed: of its random choices.
-        step: optimiser steps done.
-        rng: of crops and levels.
-        noise: torch's generator's state is part of the run; set on entering a step.
-        trained: parameters, in the optimiser's order.
-        averages: of `trained`.
-    """
-
-    def __init__(self, codec: Codec, recipe: JointRecipe, seed: int) -> None:
-        self.codec, self.recipe, self.seed = codec, recipe, seed
-        self.step = 0
-        self.rng = np.random.default_rng(seed)
-        self.noise = torch.Generator().manual_seed(seed).get_state()
-        groups = parameter_groups(codec, recipe.learning_rate)
-        self.trained = [parameter for group in groups for parameter in group["params"]]
-        self.averages = Averages(self.trained, recipe.average)
-        self.optimiser = fused_adam(groups, recipe.learning_rate)
-
-    @contextmanager
-    def shown(self) -> Iterator[None]:
-        """The codec has averaged weights inside, and is ready to code."""
-        with self.averages.applied():
-            self.codec.freeze()
-            self.codec.eval()
-            yield
-        self.codec.train()
-
-
 def _step(run: Run, photos: Sequence[Photo]) -> None:
-    recipe = run.recipe
+    recipe = cast(JointRecipe, run.recipe)
     run.codec.train()
-    for group in run.optimiser.param_groups:
-        group["lr"] = recipe.learning_rate * group["factor"] * recipe.rate_factor(run.step)
     levels = run.rng.integers(LEVELS, size=recipe.batch)
     device = run.trained[0].device
     images = random_crops(photos, recipe.batch, run.rng, recipe.crop).to(device)
@@ -202,13 +192,8 @@ def _step(run: Run, photos: Sequence[Photo]) -> None:
     torch.set_rng_state(run.noise)
     loss = _loss(run.codec, images, levels, recipe.perception(run.step), recipe)
     run.noise = torch.get_rng_state()
-    run.optimiser.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(run.trained, 1.0)
-    run.optimiser.step()
-    run.averages.update(run.step)
+    run.take_step(loss)
     _report(run.step, recipe.steps, loss.item())
-    run.step += 1
 
 
 def _loss(
@@ -247,6 +232,6 @@ def _perceptual(decoded: Tensor, images: Tensor, recipe: JointRecipe) -> Tensor:
 
 def _report(step: int, steps: int, loss: float) -> None:
     if not math.isfinite(loss):
-        raise EvaluationError(f"diverged: loss is {loss} at step {step + 1}")
-    if step % 50 == 0 or step == steps - 1:
-        log.info("codec: step %d of %d, loss %.4f", step + 1, steps, loss)
+        raise EvaluationError(f"diverged: loss is {loss} at step {step}")
+    if step % 50 == 1 or step == steps:
+        log.info("codec: step %d of %d, loss %.4f", step, steps, loss)

@@ -41,6 +41,11 @@ class Evaluator(Protocol):
     `evaluate` takes `bar`: by name the best milestones among finished candidates that are no worse
     in any priced objective. Far below the bar, it raises `StoppedEarly`.
 
+    It may evaluate at lower fidelities: then `has_fidelities` is true, and `evaluate` takes
+    `fidelities`, ascending shares of the full evaluation. The last one is wanted; the architecture
+    was evaluated at those before it, and the evaluation may go on from what these left in the
+    study's folder. Should that be gone, the score is the same all the same.
+
     A user's own evaluator is any class with these members, named in the experiment as
     `package.module:Name` or `./file.py:Name`; its constructor takes the experiment's settings as
     keywords.

@@ -15,7 +15,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from evaluators import candidates, decoder, joint, perceptual, photos, scoring
+from evaluators.branches import Branch
 from evaluators.candidates import Data, Trained
 from evaluators.control import gain_db, without_backbones
 from evaluators.devices import torch_device
@@ -67,6 +68,11 @@ class ProxyEvaluator(ProxySettings):
         }
 
     @property
+    def has_fidelities(self) -> bool:
+        """Whether `evaluate` takes shares of the full training."""
+        return True
+
+    @property
     def stops_early(self) -> bool:
         """Whether `evaluate` heeds a bar."""
         return self.stop_early or self.decoder_first > 0
@@ -96,6 +102,7 @@ class ProxyEvaluator(ProxySettings):
         directory: Path,
         seed: int,
         bar: Mapping[str, float] = NO_BAR,
+        fidelities: Sequence[float] = (1.0,),
     ) -> dict[str, Any]:
         """Trains and scores one architecture.
 
@@ -105,6 +112,8 @@ class ProxyEvaluator(ProxySettings):
             directory: the study's, filled by `prepare`.
             seed: of every random choice.
             bar: what candidates as cheap have come to by their milestones.
+            fidelities: ascending shares of `steps`: trained for the last one, going on from where
+                the one before parted from it; compared with a reference trained alike.
 
         Returns:
             `rd_points` (one mapping a level), the metrics at `level`, BD-rates against the
@@ -114,6 +123,8 @@ class ProxyEvaluator(ProxySettings):
             EvaluationError: it diverged or collapsed, or one of its BD-rates cannot be had.
             StoppedEarly: it will not come to the bar.
         """
+        if tuple(fidelities) != (1.0,):
+            return self._in_part(space, architecture, directory, seed, bar, fidelities)
         reference = self._reference(space, directory)
         rung = self._rung(space, architecture, directory, seed, bar) if self.decoder_first else {}
         if architecture == space.reference and seed == self.seed:
@@ -122,6 +133,24 @@ class ProxyEvaluator(ProxySettings):
             score = self._score(space, architecture, directory, seed, bar)
         passed = {**milestones(score["curve"]), **rung}
         return score | bd_rates(score["rd_points"], reference["rd_points"]) | {"milestones": passed}
+
+    def _in_part(
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        directory: Path,
+        seed: int,
+        bar: Mapping[str, float],
+        fidelities: Sequence[float],
+    ) -> dict[str, Any]:
+        """What an evaluator of fewer steps gives that knows the shorter ones before it."""
+        lengths = tuple(max(1, round(share * self.steps)) for share in fidelities)
+        first = self.decoder_first if len(lengths) == 1 else 0
+        changes = {"steps": lengths[-1], "decoder_first": first, "lengths": lengths}
+        shorter = _AfterShorter(**{**asdict(self), **changes})
+        # What is to be reached is that of full trainings.
+        heeded = bar if fidelities[-1] == 1.0 else NO_BAR
+        return shorter.evaluate(space, architecture, directory, seed, heeded)
 
     def _rung(
         self,
@@ -136,8 +165,10 @@ class ProxyEvaluator(ProxySettings):
         Raises:
             StoppedEarly: a candidate as cheap was better there by more than seeds explain.
         """
+        settings = {name: getattr(self, name) for name in ProxySettings.__dataclass_fields__}
+        alone = ProxyEvaluator(**settings)
         below = replace(
-            self, training="decoder", steps=self.decoder_first, decoder_first=0, shared_steps=0,
+            alone, training="decoder", steps=self.decoder_first, decoder_first=0, shared_steps=0,
             batch=None, learning_rate=None, stop_early=False, vgg_crops=0,
         )  # fmt: skip
         below.prepare(space, directory)
@@ -220,7 +251,9 @@ class ProxyEvaluator(ProxySettings):
         design, data = self._design(space, architecture), self._data(directory)
         file = self._codec_file(architecture, directory, seed)
         unfinished = file.with_suffix(".checkpoint")  # a joint training that was killed goes on
-        trained = self._trained(design, data, seed, unfinished, bar if self.stop_early else NO_BAR)
+        heeded = bar if self.stop_early else NO_BAR
+        branches = self._branches(architecture, directory, seed)
+        trained = self._trained(design, data, seed, unfinished, heeded, branches)
         _save(trained.codec, space, self._choices(space, architecture), file)
         unfinished.unlink(missing_ok=True)
         ended = time.monotonic()
@@ -236,7 +269,7 @@ class ProxyEvaluator(ProxySettings):
             "curve": trained.curve,
             "train_seconds": ended - began,
             "score_seconds": time.monotonic() - ended,
-            "peak_bytes": _peak_bytes(),
+            "training_peak_bytes": _peak_bytes(),
             "device": str(data.device),
             "precision": self.precision,
             "codec": str(file),
@@ -250,13 +283,22 @@ class ProxyEvaluator(ProxySettings):
         seed: int,
         checkpoint: Path | None = None,
         bar: Mapping[str, float] = NO_BAR,
+        branches: Sequence[Branch] = (),
     ) -> Trained:
         anchor = self._anchor()
         if self.training == "joint":
             recipe = self.joint_recipe
-            return candidates.joint_candidate(design, data, recipe, seed, anchor, checkpoint, bar)
+            return candidates.joint_candidate(
+                design, data, recipe, seed, anchor, checkpoint, bar, branches
+            )
         folder, of_decoders = self._shared(design, data), self.decoder_recipe
-        return candidates.decoder_candidate(design, data, of_decoders, seed, folder, anchor, bar)
+        return candidates.decoder_candidate(
+            design, data, of_decoders, seed, folder, anchor, bar, branches
+        )
+
+    def _branches(self, architecture: Architecture, directory: Path, seed: int) -> list[Branch]:
+        """Where shorter trainings part from this one; none where there is one fidelity."""
+        return []
 
     def _scored(self, trained: Trained, data: Data, picture: Path | None) -> dict[str, Any]:
         """The codec at the precision it is scored at; with a picture unless there is no place."""
@@ -294,6 +336,26 @@ class ProxyEvaluator(ProxySettings):
         return candidates.shared_part(
             design, data, self.shared_steps, self.seed, folder, self._anchor()
         )
+
+
+@dataclass(frozen=True)
+class _AfterShorter(ProxyEvaluator):
+    """Goes on from shorter trainings.
+
+    Attributes:
+        lengths: their steps, ascending, and `steps`.
+    """
+
+    lengths: tuple[int, ...] = ()
+
+    def _branches(self, architecture: Architecture, directory: Path, seed: int) -> list[Branch]:
+        branches = []
+        for i, steps in enumerate(self.lengths):
+            at = replace(self, steps=steps, lengths=self.lengths[: i + 1])
+            recipe = at.joint_recipe if at.training == "joint" else at.decoder_recipe
+            name = f"branch-{architecture.key}-{_key(asdict(at), seed)}.safetensors"
+            branches.append(Branch(recipe, directory / name))
+        return branches
 
 
 def _save(codec: Codec, space: SearchSpace, choices: Mapping[str, Choice], file: Path) -> None:

@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from latency.oracle import Estimate, LatencyOracle
-from latency.score import Scorer
-from search_spaces.blocks import Block, Design
-from search_spaces.parts import PartsError, find_parts
-from search_spaces.space import Architecture, Codes, SearchSpace
-
-Code = tuple[int, ...]
+from nas.pricing import BudgetError as BudgetError
+from nas.pricing import Code, Limit, Price, Pricer, Values
+from search_spaces.space import Architecture, Codes
 
 SAMPLES = 2000
 _BATCH = 500
-
-
-class BudgetError(ValueError):
-    """Nothing that was looked at is inside the budget; says how near the nearest came."""
-
-
-@dataclass(frozen=True)
-class Price:
-    """What one architecture costs before it is trained.
-
-    Attributes:
-        estimates: device -> latency.
-        parameters: trainable parameters.
-        kmacs_per_pixel: thousands of multiply-accumulates a decoded pixel.
-    """
-
-    estimates: Mapping[str, Estimate]
-    parameters: int
-    kmacs_per_pixel: float
-
-    def as_record(self) -> dict[str, Any]:
-        """JSON-ready: the first device's figures flat, every device's under `latency`."""
-        records = {device: dict(e.as_record()) for device, e in self.estimates.items()}
-        size = {"parameters": self.parameters, "kmacs_per_pixel": self.kmacs_per_pixel}
-        return {**size, **next(iter(records.values())), "latency": records}
-
-    def blocks(self) -> dict[str, dict[str, list[list[Any]]]]:
-        """JSON-ready: device -> stage -> [step, signature, ms] in order of execution."""
-        return {
-            device: {name: [list(row) for row in s.blocks] for name, s in e.stages.items()}
-            for device, e in self.estimates.items()
-        }
 
 
 class Gate:
@@ -59,31 +20,42 @@ class Gate:
 
     def __init__(
         self,
-        space: SearchSpace,
-        oracles: Mapping[str, LatencyOracle],
+        pricer: Pricer,
         limits: Mapping[str, Mapping[str, float]],
+        other_limits: Mapping[str, float] | None = None,
     ) -> None:
-        """Holds every device to its limits.
+        """Holds every limit.
 
         Args:
-            space: whose codes are judged.
-            oracles: device -> oracle.
-            limits: device -> metric -> hard limit in ms, for the same devices.
+            pricer: of the space whose codes are judged.
+            limits: device or label -> metric -> hard limit.
+            other_limits: metric -> hard limit of what is no device's latency.
         """
-        self.space = space
-        self.oracles = oracles
+        self.space = pricer.space
+        self.pricer = pricer
         self.limits = limits
+        self.flat_limits = [
+            *(Limit(d, name, most) for d, held in limits.items() for name, most in held.items()),
+            *(Limit("", name, most) for name, most in (other_limits or {}).items()),
+        ]
 
     def price(self, architecture: Architecture) -> Price:
-        """Latency and size of one architecture; lowers blocks that no one lowered before."""
-        return self._price(self.space.design(architecture))
+        """What one architecture costs; lowers blocks that no one lowered before."""
+        return self.pricer.price(architecture)
 
-    @property
-    def flat_limits(self) -> list[tuple[str, str, float]]:
-        """Every limit as device, metric and milliseconds."""
-        return [(d, name, limit) for d, held in self.limits.items() for name, limit in held.items()]
+    def prices(self, codes: Codes, names: Sequence[str]) -> Values:
+        """Metrics that need no training, as they are recorded.
 
-    def held_ms(self, codes: Codes) -> NDArray[np.float64]:
+        Args:
+            codes: canonical, shape (N, P).
+            names: K metrics.
+
+        Returns:
+            Shape (N, K); NaN of metrics that need training.
+        """
+        return self.pricer.prices(codes, names)
+
+    def held(self, codes: Codes) -> Values:
         """The figures that the limits are held against.
 
         Args:
@@ -92,25 +64,15 @@ class Gate:
         Returns:
             Shape (N, L), a column for each of `flat_limits`.
         """
-        if self._scorers is None:
-            rows = [self._held(self._price(self._design(tuple(row)))) for row in codes.tolist()]
-            return np.array(rows, dtype=np.float64).reshape(len(codes), len(self.flat_limits))
-        scored = {d: s.score(codes) * s.oracle.held_factor for d, s in self._scorers.items()}
-        columns = [
-            scored[device][:, self._scorers[device].stages.index(name.removesuffix("_ms"))]
-            for device, name, _ in self.flat_limits
-        ]
-        return np.stack(columns, axis=1)
+        return self.pricer.held(codes, self.flat_limits)
 
     def feasible(self, codes: Codes) -> NDArray[np.bool_]:
-        """Which canonical codes, shape (N, P), are inside every device's budget. Shape (N,)."""
-        limits = np.array([limit for *_, limit in self.flat_limits])
-        return np.asarray((self.held_ms(codes) <= limits).all(axis=1))
+        """Which canonical codes, shape (N, P), are inside the budget. Shape (N,)."""
+        return self._inside(self.held(codes))
 
     def overshoot(self, price: Price) -> list[float]:
-        """Each limit's overshoot in ms, at most 0 where it is held."""
-        held = zip(self._held(price), self.flat_limits, strict=True)
-        return [value - limit for value, (*_, limit) in held]
+        """Each limit's overshoot in its own unit, at most 0 where it is held."""
+        return [price.held(limit) - limit.most for limit in self.flat_limits]
 
     def share_inside(self, rng: np.random.Generator, count: int = SAMPLES) -> float:
         """Share of uniformly drawn architectures that are inside the budget."""
@@ -123,74 +85,79 @@ class Gate:
             Signature -> code of an architecture that has the block; looked for in the reference
             and in `count` uniformly drawn architectures.
         """
-        codes = [self.space.reference.code]
-        codes += [tuple(row) for row in np.unique(self.space.sample(rng, count), axis=0).tolist()]
-        blocks: dict[str, Block] = {}
-        origin: dict[str, Code] = {}
-        for code in codes:
-            for block in self._design(code).accelerator_blocks:
-                blocks.setdefault(block.signature, block)
-                origin.setdefault(block.signature, code)
-        missing = {b.signature for o in self.oracles.values() for b in o.unlowered(blocks.values())}
-        return {signature: code for signature, code in origin.items() if signature in missing}
+        drawn = np.unique(self.space.sample(rng, count), axis=0)
+        return self.pricer.unlowered(np.vstack([[self.space.reference.code], drawn]))
 
     def require_feasible(self, rng: np.random.Generator, count: int = 20_000) -> None:
         """Fails when neither the reference nor any of `count` drawn ones is inside the budget.
 
-        Raises:
-            BudgetError: with the smallest value found for every limit.
-        """
-        limits = np.array([limit for *_, limit in self.flat_limits])
-        nearest = self.held_ms(np.array([self.space.reference.code]))
-        for _ in range(count // _BATCH):
-            if (nearest <= limits).all(axis=1).any():
-                return
-            held_ms = self.held_ms(self.space.sample(rng, _BATCH))
-            if (held_ms <= limits).all(axis=1).any():
-                return
-            nearest = np.vstack([nearest, held_ms]).min(axis=0, keepdims=True)
-        raise BudgetError(self._none_inside(nearest[0], count))
+        A space of no more than `count` architectures is looked through whole.
 
-    def _none_inside(self, nearest: NDArray[np.float64], count: int) -> str:
-        smallest = [
-            f"{device} {name} {held:.1f} of {limit:g}"
-            for (device, name, limit), held in zip(self.flat_limits, nearest, strict=True)
-        ]
-        return (
-            f"budget: none of {count} architectures drawn from {self.space.name} meets it; smallest"
-            f" found: {', '.join(smallest)}; raise the budget or take a space with smaller members"
+        Raises:
+            BudgetError: with the smallest value found for every limit, and what comes nearest to
+                holding them all.
+        """
+        looked_at, smallest, nearest = 0, np.full(len(self.flat_limits), np.inf), None
+        for codes in self._looked_through(rng, count):
+            held = self.held(codes)
+            if self._inside(held).any():
+                return
+            looked_at += len(codes)
+            smallest = np.minimum(smallest, held.min(axis=0))
+            best = held[self._excess(held).argmin()]
+            if nearest is None or self._excess(best) < self._excess(nearest):
+                nearest = best
+        assert nearest is not None
+        what = (
+            f"{self.space.size:,} architectures of"
+            if self._whole(count)
+            else (f"{looked_at - 1:,} architectures drawn from")
         )
+        raise BudgetError(self._none_inside(what, smallest, nearest))
 
     @property
     def prices_at_once(self) -> bool:
         """Whether matrices of codes are priced without building each."""
-        return self._scorers is not None
+        return self.pricer.at_once
 
-    @cached_property
-    def _scorers(self) -> dict[str, Scorer] | None:
-        """By device; None where the space cannot be taken apart, and each code is built instead."""
-        try:
-            parts = find_parts(self.space)
-            return {device: Scorer(oracle, parts) for device, oracle in self.oracles.items()}
-        except PartsError:
-            return None
+    @property
+    def _most(self) -> Values:
+        return np.array([limit.most for limit in self.flat_limits], dtype=np.float64)
 
-    def _held(self, price: Price) -> list[float]:
-        return [price.estimates[device].held_ms(name) for device, name, _ in self.flat_limits]
+    def _inside(self, held: Values) -> NDArray[np.bool_]:
+        return np.asarray((held <= self._most).all(axis=1))
 
-    def _design(self, code: Code) -> Design:
-        return self.space.build(self.space.decode(code))
+    def _excess(self, held: Values) -> Values:
+        """By how much of itself the limit is exceeded that is exceeded most; (..., L) -> (...)."""
+        scale = np.where(self._most == 0, 1.0, np.abs(self._most))
+        return np.asarray(((held - self._most) / scale).max(axis=-1))
 
-    def _price(self, design: Design) -> Price:
-        estimates = {device: oracle.estimate(design) for device, oracle in self.oracles.items()}
-        return Price(estimates, design.parameters, decoder_kmacs(design))
+    def _looked_through(self, rng: np.random.Generator, count: int) -> Iterator[Codes]:
+        yield np.array([self.space.reference.code])
+        if self._whole(count):
+            codes = self.space.enumerate()
+            yield from (codes[i : i + _BATCH] for i in range(0, len(codes), _BATCH))
+            return
+        for _ in range(count // _BATCH):
+            yield self.space.sample(rng, _BATCH)
+
+    def _whole(self, count: int) -> bool:
+        return self.space.exact and self.space.size <= count
+
+    def _none_inside(self, what: str, smallest: Values, nearest: Values) -> str:
+        both = f"smallest found: {self._compared(smallest)}"
+        if len(self.flat_limits) > 1:
+            both += f"; the nearest to them all: {self._compared(nearest)}"
+        return (
+            f"budget: none of {what} {self.space.name} meets it; {both};"
+            " raise the budget or take a space with smaller members"
+        )
+
+    def _compared(self, held: Values) -> str:
+        pairs = zip(self.flat_limits, held.tolist(), strict=True)
+        return ", ".join(f"{limit.text} {_number(x)} of {limit.most:g}" for limit, x in pairs)
 
 
-def decoder_kmacs(design: Design) -> float:
-    """Thousands of multiply-accumulates a pixel of `decoder_stage`."""
-    return design.kmacs_per_pixel(decoder_stage(list(design.stages)))
-
-
-def decoder_stage(stages: Sequence[str]) -> str:
-    """`decode`, or the last stage of a design that has none."""
-    return "decode" if "decode" in stages else stages[-1]
+def _number(value: float) -> str:
+    """A tenth where that says enough, else four digits."""
+    return f"{value:.1f}" if 10 <= abs(value) < 1e5 else f"{value:.4g}"

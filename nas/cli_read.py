@@ -141,6 +141,7 @@ def _latency(
     from latency.oracle import LatencyOracle
     from latency.table_files import load_table
     from nas.budget import Gate
+    from nas.device_pricing import DevicePricer
     from nas.experiment import DEFAULT_LIMITS, ExperimentError
     from nas.latency_estimate import precision_of
     from nas.space_document import latency_document
@@ -156,7 +157,7 @@ def _latency(
     table = load_table(device)
     warn(table.stale)
     oracle = LatencyOracle(table, precision_of(table, precision))
-    gate = Gate(space, {table.device: oracle}, {table.device: known})
+    gate = Gate(DevicePricer(space, {table.device: oracle}), {table.device: known})
     unlowered = gate.unlowered(np.random.default_rng(0))
     console = Console(stderr=True)
     for code in track(list(unlowered.values()), "lowering", console=console, transient=True):

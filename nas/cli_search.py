@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from nas.budget import Gate
     from nas.display import SearchDisplay
     from nas.experiment import Experiment
-    from nas.search import Progress
     from nas.store import TrialStore
     from nas.workers import Workers
 
@@ -91,8 +90,8 @@ def _owned(store: TrialStore) -> Iterator[None]:
 
 def _finished(store: TrialStore, trials: int | None) -> bool:
     recorded = store.trials()
-    asked = {trial.ask for trial in recorded}
-    finished = {trial.ask for trial in recorded if not trial.abandoned}
+    asked = {trial.identity for trial in recorded}
+    finished = {trial.identity for trial in recorded if not trial.void}
     return trials is not None and len(asked) >= trials and asked == finished
 
 
@@ -115,7 +114,17 @@ def _search(
         size = f"{experiment.space.size:,} architectures of {experiment.space.name}"
         display.say(f"{experiment.study}: {size}, {workers.count} workers")
         _prepare(gate, store, workers, display, unlowered, rng)
+        if experiment.warm_start:
+            display.say(_taken_over(experiment, gate, store))
         _run(experiment, gate, store, workers, display)
+
+
+def _taken_over(experiment: Experiment, gate: Gate, store: TrialStore) -> str:
+    from nas.store import TrialStore
+    from nas.warm import take_over
+
+    source = TrialStore.open(store.url, str(experiment.warm_start))
+    return take_over(store, source, gate, experiment.objectives, experiment.fidelities)
 
 
 def _prepare(
@@ -142,41 +151,21 @@ def _prepare(
 def _run(
     experiment: Experiment, gate: Gate, store: TrialStore, workers: Workers, display: SearchDisplay
 ) -> None:
+    from nas import cli_setup
     from nas.folders import log_folder
-    from nas.search import run_search
-    from nas.searchers.nsga2 import Nsga2Searcher
+    from nas.replay import replay
+    from nas.search import Search, run_search
 
-    objectives, logs = experiment.objectives, log_folder(experiment.study)
-    searcher = Nsga2Searcher(
-        gate.space,
-        list(objectives.values()),
-        gate.feasible,
-        experiment.population,
-        experiment.seed,
-    )
-    search = run_search(
-        searcher, gate, store, workers, objectives, logs, experiment.trials, experiment.hours
-    )
-    with closing(search) as events:
+    objectives = experiment.objectives
+    searcher = cli_setup.searcher(experiment, gate, store)
+    progress = replay(searcher, gate, store, objectives)
+    ending, logs = cli_setup.ending(experiment), log_folder(experiment.study)
+    search = Search(searcher, gate, store, workers, objectives, logs, ending)
+    with closing(run_search(search, progress)) as events:
         for progress in events:
-            _display(display, store, progress)
-    if progress.exhausted:
-        display.say(f"{experiment.study}: nothing new is left inside the budget")
-
-
-def _display(display: SearchDisplay, store: TrialStore, progress: Progress) -> None:
-    from nas.entries import entry, hypervolume
-
-    entries = [entry(trial) for trial in store.trials() if trial.state == "complete"]
-    volume = hypervolume(entries, store.record())
-    display.search(
-        done=progress.told + progress.failed + progress.stopped,
-        failed=progress.failed,
-        stopped=progress.stopped,
-        running=len(progress.running),
-        proposals=store.proposals(),
-        hypervolume=volume["value"] if volume else None,
-    )
+            display.search(progress, (searcher.proposed, searcher.over_budget))
+    if progress.ended:
+        display.say(f"{experiment.study}: {progress.ended}")
 
 
 def _report(store: TrialStore, storage: str) -> None:

@@ -10,14 +10,21 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from latency.oracle import LatencyOracle
+import numpy as np
+from numpy.typing import NDArray
+
 from nas.budget import Gate
 from nas.cli_options import warn
 from nas.experiment import Experiment, ExperimentError, load_experiment, require_name
+from nas.experiment_file import FUNNEL
 from nas.folders import log_folder, study_folder
 from nas.records import StudyRecord
+from nas.search import Ending
+from nas.searchers.problem import FULL, Feasible, Problem, Searcher
+from nas.store import TrialStore
 from nas.tasks import Setting, cap_threads
 from nas.workers import Workers
+from search_spaces.space import Codes
 
 _LIBRARIES = ("nas-codecs", "torch", "coremltools", "pymoo", "optuna", "ray", "numpy")
 
@@ -36,14 +43,14 @@ def experiment(file: Path, **overrides: Any) -> Experiment:
     if overrides.get("study"):
         require_name(overrides["study"], "--study")
     loaded.evaluator.build(ExperimentError).check()
-    for oracle in loaded.oracles.values():
-        warn(oracle.table.stale)
+    for text in loaded.pricer.warnings:
+        warn(text)
     return replace(loaded, **{k: value for k, value in overrides.items() if value is not None})
 
 
 def gate(experiment: Experiment) -> Gate:
-    """The budget's gate over the experiment's devices."""
-    return Gate(experiment.space, experiment.oracles, experiment.limits)
+    """The budget's gate."""
+    return Gate(experiment.pricer, experiment.limits, experiment.other_limits)
 
 
 def workers(experiment: Experiment, address: str | None, shared: Path | None = None) -> Workers:
@@ -56,9 +63,64 @@ def workers(experiment: Experiment, address: str | None, shared: Path | None = N
     """
     shared = (shared or study_folder(experiment.study) / "shared").resolve()
     setting = Setting(
-        str(experiment.space_file), experiment.evaluator, str(shared), experiment.seed
+        space_file=str(experiment.space_file),
+        evaluator=experiment.evaluator,
+        directory=str(shared),
+        seed=experiment.seed,
+        fidelities=_fidelities(experiment),
     )
     return Workers(setting, log_folder(experiment.study), experiment.workers, address)
+
+
+def _fidelities(experiment: Experiment) -> tuple[float, ...]:
+    """That evaluations have: the funnel's are its own."""
+    from nas.searchers.funnel import PARTIAL
+
+    return (PARTIAL, FULL) if experiment.searcher == FUNNEL else experiment.fidelities
+
+
+def searcher(experiment: Experiment, gate: Gate, store: TrialStore) -> Searcher:
+    """A new searcher. Where several drivers search, each has random choices of its own."""
+    from nas.searchers.choice import make_searcher
+
+    names, seed = list(experiment.objectives), experiment.seed
+    if store.shared():
+        seed = int(np.random.default_rng([seed, len(store.trials())]).integers(2**32))
+    problem = Problem(
+        space=gate.space,
+        directions=list(experiment.objectives.values()),
+        feasible=gate.feasible,
+        prices=lambda codes: gate.prices(codes, names),
+        start=experiment.start,
+        seed=seed,
+    )
+    return make_searcher(
+        experiment.searcher,
+        problem,
+        population=experiment.population,
+        fidelities=experiment.fidelities,
+        trials=experiment.trials,
+        model=experiment.model,
+        filtered=_band(experiment, gate),
+    )
+
+
+def _band(experiment: Experiment, gate: Gate) -> Feasible | None:
+    """Which codes the funnel may draw."""
+    if experiment.kmacs_per_pixel is None:
+        return None
+    low, high = experiment.kmacs_per_pixel
+
+    def inside(codes: Codes) -> NDArray[np.bool_]:
+        kmacs = gate.prices(codes, ["kmacs_per_pixel"])[:, 0]
+        return np.asarray((kmacs >= low) & (kmacs <= high))
+
+    return inside
+
+
+def ending(experiment: Experiment) -> Ending:
+    """When the search ends."""
+    return Ending(experiment.trials, experiment.hours, experiment.plateau)
 
 
 def record(experiment: Experiment) -> StudyRecord:
@@ -67,6 +129,7 @@ def record(experiment: Experiment) -> StudyRecord:
         identity=experiment.identity,
         objectives=experiment.objectives,
         limits=experiment.limits,
+        other_limits=experiment.other_limits,
         space=experiment.space.name,
         provenance=provenance(experiment),
         about=_about(experiment),
@@ -75,22 +138,8 @@ def record(experiment: Experiment) -> StudyRecord:
 
 
 def provenance(experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """Device -> how its latencies are known and which of them the budget is held against."""
-    return {device: _provenance(oracle) for device, oracle in experiment.oracles.items()}
-
-
-def _provenance(oracle: LatencyOracle) -> dict[str, Any]:
-    table = oracle.table
-    return {
-        "kind": table.provenance,
-        "held_against": oracle.held_against,
-        "margin_percent": oracle.margin_in_use_percent,
-        "precision": oracle.precision,
-        "chip": table.chip,
-        "os_build": table.os_build,
-        "compute_unit": table.compute_unit,
-        "date": table.date.isoformat(),
-    }
+    """Device or label -> how its prices are known and which of them the budget is held against."""
+    return {label: dict(known) for label, known in experiment.pricer.provenance.items()}
 
 
 def check_document(experiment: Experiment, gate: Gate, share_inside: float) -> dict[str, Any]:
@@ -108,10 +157,11 @@ def check_document(experiment: Experiment, gate: Gate, share_inside: float) -> d
         "size": experiment.space.size,
         "share_inside_budget": share_inside,
         "budget": dict(experiment.limits),
+        "limits": dict(experiment.other_limits),
         "provenance": provenance(experiment),
         "objectives": list(experiment.objectives),
         "reference": {name: x for name, x in reference.items() if name != "latency"},
-        "latency": reference["latency"],
+        "latency": reference.get("latency", {}),
         "trials": experiment.trials,
         "workers": count,
         "seconds": _seconds(per_trial, experiment.trials, count),

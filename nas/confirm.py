@@ -68,7 +68,7 @@ def wanted(
         seeds: trainings of each, none with the study's own seed.
         study_seed: of the study's evaluations.
     """
-    left = [t for t in trials if t.state == "complete"]
+    left = [t for t in trials if t.scored]
     chosen: list[Trial] = []
     while left and len(chosen) < top:
         values = pareto.minimised([{**t.metrics, **t.price} for t in left], objectives)

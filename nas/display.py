@@ -5,9 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+if TYPE_CHECKING:
+    from nas.progress import Progress as SearchProgress
 
 
 class SearchDisplay:
@@ -38,6 +42,7 @@ class SearchDisplay:
         self._start = time.monotonic()
         self._done_before: int | None = None
         self._last = ""
+        self._next_seconds = 0.0
 
     def __enter__(self) -> SearchDisplay:
         if self._console.is_terminal:
@@ -64,26 +69,36 @@ class SearchDisplay:
             parts.append(f"shared part {'done' if prepared else 'running'}")
         self._show("preparing", lowered + bool(prepared), blocks + 1, ", ".join(parts))
 
-    def search(
-        self,
-        done: int,
-        failed: int,
-        stopped: int,
-        running: int,
-        proposals: tuple[int, int],
-        hypervolume: float | None,
-    ) -> None:
-        """The search itself; counts are of the whole study, `proposals` all and over budget."""
+    def search(self, progress: SearchProgress, proposals: tuple[int, int]) -> None:
+        """The search itself.
+
+        Args:
+            progress: of the whole study.
+            proposals: architectures looked at, and how many of them were over the budget.
+        """
+        now = time.monotonic()
+        if progress.running and now < self._next_seconds:
+            return
+        self._search(progress, proposals)
+        # What is shown may take a twentieth of the driver's time, however large the study.
+        self._next_seconds = time.monotonic() + 20 * (time.monotonic() - now)
+
+    def _search(self, progress: SearchProgress, proposals: tuple[int, int]) -> None:
+        done, running = progress.done, len(progress.running)
         if self._done_before is None:
             self._done_before, self._start = done, time.monotonic()
         goal = f"/{self._trials}" if self._trials else ""
+        counts = {
+            "in part": progress.partial,
+            "failed": progress.failed,
+            "stopped early": progress.stopped,
+        }
         parts = [f"{done}{goal} trials"]
-        parts += [f"{failed} failed"] if failed else []
-        parts += [f"{stopped} stopped early"] if stopped else []
+        parts += [f"{count} {what}" for what, count in counts.items() if count]
         proposed, over_budget = proposals
         if proposed:
             parts.append(f"{(proposed - over_budget) / proposed:.0%} inside budget")
-        if hypervolume is not None:
+        if (hypervolume := progress.front.hypervolume) is not None:
             parts.append(f"hypervolume {hypervolume:.4g}")
         left = self._time_left(done, running)
         self._show("searching", round(1000 * self._fraction(done)), 1000, ", ".join(parts), left)

@@ -15,6 +15,7 @@ def entry(trial: Trial) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "key": trial.key,
+        "fidelity": trial.fidelity,
         "choices": dict(trial.choices),
         **trial.metrics,
         **trial.price,
@@ -26,13 +27,14 @@ def study_document(store: TrialStore) -> dict[str, Any]:
     """What a study holds, JSON-ready.
 
     Returns:
-        `study`, `objectives`, `directions`, `budget`, `provenance`, `about` (experiment, versions,
-        machine, date), `space`, `trials` (counts), `proposals` (counts), `hypervolume` (`value`,
-        `reference`; None before the first result), `front` and `dominated` (entries; the front
-        from the best in the first objective on).
+        `study`, `objectives`, `directions`, `budget` (by device) and `limits` (of what is no
+        device's), `provenance`, `about` (experiment, versions, machine, date), `space`, `trials`
+        (counts), `proposals` (counts), `hypervolume` (`value`, `reference`; None before the first
+        result), `front` and `dominated` (entries; the front from the best in the first objective
+        on).
     """
     record, trials = store.record(), store.trials()
-    entries = [entry(trial) for trial in trials if trial.state == "complete"]
+    entries = [entry(trial) for trial in trials if trial.scored]
     best = pareto.front(entries, record.objectives)
     on_front = {e["trial"] for e in best}
     return {
@@ -41,6 +43,7 @@ def study_document(store: TrialStore) -> dict[str, Any]:
         "objectives": list(record.objectives),
         "directions": dict(record.objectives),
         "budget": dict(record.limits),
+        "limits": dict(record.other_limits),
         "provenance": dict(record.provenance),
         "about": dict(record.about),
         "trials": _counts(trials),
@@ -56,8 +59,7 @@ def hypervolume(entries: list[dict[str, Any]], record: StudyRecord) -> dict[str,
     if not entries:
         return None
     values = pareto.minimised(entries, record.objectives)
-    limits = next(iter(record.limits.values()))
-    point = pareto.reference_point(values, record.objectives, limits)
+    point = pareto.reference_point(values, record.objectives, record.flat_limits)
     signs = [1.0 if way == "minimize" else -1.0 for way in record.objectives.values()]
     reference = {n: s * p for n, s, p in zip(record.objectives, signs, point.tolist(), strict=True)}
     return {"value": pareto.hypervolume(values, point), "reference": reference}
@@ -77,21 +79,25 @@ def trial_document(store: TrialStore, trial: Trial) -> dict[str, Any]:
 
 def held_against(provenance: Mapping[str, Mapping[str, Any]]) -> str:
     """One sentence a device: how its latencies are known and what the budget was held against."""
-    sentences = [
-        f"{device}: latencies are {p['kind']}"
-        f"{'' if p['kind'] == 'measured' else ', not measured on a device'};"
-        f" the budget is held against the {p['held_against']}"
-        for device, p in provenance.items()
-    ]
-    return ". ".join(sentences)
+    return ". ".join(f"{label}: {_known(known)}" for label, known in provenance.items())
+
+
+def _known(provenance: Mapping[str, Any]) -> str:
+    kind = provenance["kind"]
+    if "oracle" in provenance:
+        return f"prices are from {provenance['oracle']} ({kind})"
+    measured = "" if kind == "measured" else ", not measured on a device"
+    against = provenance["held_against"]
+    return f"latencies are {kind}{measured}; the budget is held against the {against}"
 
 
 def _counts(trials: list[Trial]) -> dict[str, int]:
     return {
-        "asked": len({trial.ask for trial in trials}),
-        "complete": sum(trial.state == "complete" for trial in trials),
+        "asked": len({trial.identity for trial in trials}),
+        "complete": sum(trial.scored for trial in trials),
+        "partial": sum(trial.state == "complete" and not trial.scored for trial in trials),
         "stopped": sum(trial.state == "stopped" for trial in trials),
-        "failed": sum(trial.state == "failed" and not trial.abandoned for trial in trials),
+        "failed": sum(trial.state == "failed" and not trial.void for trial in trials),
         "running": sum(trial.state == "running" for trial in trials),
         "abandoned": sum(trial.abandoned for trial in trials),
     }

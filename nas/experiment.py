@@ -3,67 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, TypeAdapter, ValidationError
-
-from evaluators.protocol import Direction
-from latency.oracle import LatencyOracle
+from evaluators.protocol import Direction, Evaluator
 from latency.table import LatencyTable
-from latency.table_files import load_table
+from nas.experiment_file import DEFAULT_OBJECTIVES as DEFAULT_OBJECTIVES
+from nas.experiment_file import FUNNEL, ExperimentFile, SearcherFile
+from nas.experiment_file import ExperimentError as ExperimentError
+from nas.experiment_file import require_name as require_name
+from nas.own_oracle import RESERVED
 from nas.plugin import EvaluatorSpec, accepted, all_settings
-from search_spaces.blocks import Precision
-from search_spaces.load import find_space, load_space
-from search_spaces.space import SearchSpace
+from nas.pricing import Code, Pricer
+from nas.pricing_setup import DEFAULT_LIMITS as DEFAULT_LIMITS
+from nas.pricing_setup import (
+    device_limits,
+    device_pricer,
+    instead,
+    load_tables,
+    other_limits,
+    own_pricer,
+    pricing_identity,
+)
+from nas.searchers.choice import SEARCHERS, Model
+from search_spaces.document import flatten
+from search_spaces.load import load_space, space_source
+from search_spaces.space import SearchSpace, SpaceError
 from search_spaces.yaml_files import import_object, parse, read_yaml
 
-DEVICE = "iphone-17-pro-max"
-DEFAULT_LIMITS = {"encode_ms": 230.0, "decode_ms": 150.0}
-DEFAULT_BUDGET = {DEVICE: DEFAULT_LIMITS}
-DEFAULT_OBJECTIVES = ["bd_rate_lpips", "decode_ms"]
 SAMPLE = "sample"
 _SHARED = ("data", "device", "precision", "anchor")  # settings of the evaluator at the top level
-
-_Name = Annotated[StrictStr, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=80)]
-_Percent = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-_Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class ExperimentError(ValueError):
-    """An experiment that cannot be run; the message names file and key."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Searcher(_Strict):
-    population: Annotated[int, Field(ge=2)] = 12
-
-
-class _ExperimentFile(_Strict):
-    study: _Name
-    space: StrictStr | dict[str, Any]
-    budget: Annotated[
-        dict[str, Annotated[dict[str, _Milliseconds], Field(min_length=1)]], Field(min_length=1)
-    ] = DEFAULT_BUDGET
-    objectives: Annotated[list[StrictStr], Field(min_length=1, max_length=3)] = DEFAULT_OBJECTIVES
-    searcher: _Searcher = _Searcher()
-    evaluator: StrictStr = "evaluators.proxy:ProxyEvaluator"
-    data: StrictStr | None = None
-    device: StrictStr | None = None
-    anchor: StrictStr | None = None
-    precision: Precision = "fp16"
-    margin: _Percent | dict[str, _Percent] | None = None
-    proxy: dict[str, Any] = {}
-    trials: Annotated[int, Field(ge=1)] | None = None
-    hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+_FULL = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -74,11 +46,21 @@ class Experiment:
         file: where it was read from.
         study: name of the record that it fills.
         space: what is searched.
-        space_file: absolute path of the space, or of the experiment that holds it; for the workers.
-        limits: device -> metric -> hard limit in ms; the first device's figures are the flat ones.
-        oracles: device -> what prices architectures on it.
+        space_file: what `load_space` finds the space by in any process: absolute path of its file,
+            or of the experiment that holds it; or an import path.
+        pricer: what prices architectures.
+        limits: device, or label of an own oracle -> metric -> hard limit; the first device's
+            figures are the flat ones.
+        other_limits: metric -> hard limit of what is no device's latency.
         objectives: one to three metrics, each with the direction that is better.
+        searcher: name of what proposes architectures.
         population: of the searcher.
+        model: that chooses among the searcher's children.
+        kmacs_per_pixel: that the funnel's sample lies between; None for all.
+        fidelities: ascending shares of the full training, the last one 1.
+        start: codes to begin with.
+        warm_start: study whose results are taken over, or None.
+        plateau: results without growth of the hypervolume after which the search ends, or None.
         evaluator: what scores a candidate.
         trials: candidates to train in the whole study, or None.
         hours: longest time to search, or None.
@@ -91,11 +73,19 @@ class Experiment:
     file: Path
     study: str
     space: SearchSpace
-    space_file: Path
+    space_file: str
+    pricer: Pricer
     limits: Mapping[str, Mapping[str, float]]
-    oracles: Mapping[str, LatencyOracle]
+    other_limits: Mapping[str, float]
     objectives: Mapping[str, Direction]
+    searcher: str
     population: int
+    model: Model
+    kmacs_per_pixel: tuple[float, float] | None
+    fidelities: tuple[float, ...]
+    start: tuple[Code, ...]
+    warm_start: str | None
+    plateau: int | None
     evaluator: EvaluatorSpec
     trials: int | None
     hours: float | None
@@ -116,7 +106,7 @@ def load_experiment(file: Path) -> Experiment:
         SpaceError: the space cannot be used.
         TableError: a device has no usable latency table.
     """
-    document = parse(_ExperimentFile, read_yaml(file, ExperimentError), str(file), ExperimentError)
+    document = parse(ExperimentFile, read_yaml(file, ExperimentError), str(file), ExperimentError)
     if document.trials is None and document.hours is None:
         raise ExperimentError(f"{file}: trials: is missing; state trials, hours or both")
     folder = file.resolve().parent
@@ -126,37 +116,36 @@ def load_experiment(file: Path) -> Experiment:
         raise ExperimentError(f"{file}: {error}") from None
 
 
-def require_name(name: str, where: str) -> None:
-    """Fails unless `name` may name a study, and so a folder.
-
-    Raises:
-        ExperimentError: it may not.
-    """
-    try:
-        TypeAdapter(_Name).validate_python(name)
-    except ValidationError:
-        raise ExperimentError(
-            f"{where}: {name!r} is not a name of letters, digits, dots, dashes and underscores"
-        ) from None
-
-
-def _experiment(document: _ExperimentFile, file: Path, folder: Path) -> Experiment:
+def _experiment(document: ExperimentFile, file: Path, folder: Path) -> Experiment:
     inline = isinstance(document.space, dict)
-    space_file = file.resolve() if inline else find_space(str(document.space), folder).resolve()
-    space = load_space(space_file)
-    stages = tuple(space.design(space.reference).stages)
-    tables = {name: load_table(_beside(name, folder)) for name in document.budget}
-    evaluator = _evaluator(document, folder)
+    source = str(file.resolve()) if inline else space_source(str(document.space), folder)
+    space = load_space(source)
+    tables = load_tables(document, folder)
+    spec = _evaluator(document, folder)
+    evaluator = spec.build(ExperimentError)
+    pricer: Pricer = (
+        own_pricer(document, space, folder)
+        if document.oracle
+        else device_pricer(document, space, tables)
+    )
     return Experiment(
         file=file,
         study=document.study,
         space=space,
-        space_file=space_file,
-        limits=_limits(document, tables, stages),
-        oracles=_oracles(document, tables),
-        objectives=_objectives(document, evaluator, stages),
+        space_file=source,
+        pricer=pricer,
+        limits=device_limits(document, pricer, tables),
+        other_limits=other_limits(document, pricer, evaluator.metrics),
+        objectives=_objectives(document, evaluator, pricer),
+        searcher=_searcher(document, evaluator),
         population=document.searcher.population,
-        evaluator=evaluator,
+        model=document.searcher.model,
+        kmacs_per_pixel=_band(document, pricer),
+        fidelities=_fidelities(document, evaluator),
+        start=_start(document, space),
+        warm_start=document.warm_start,
+        plateau=document.plateau,
+        evaluator=spec,
         trials=document.trials,
         hours=document.hours,
         workers=None if document.workers == "auto" else document.workers,
@@ -165,46 +154,7 @@ def _experiment(document: _ExperimentFile, file: Path, folder: Path) -> Experime
     )
 
 
-def _limits(
-    document: _ExperimentFile, tables: Mapping[str, LatencyTable], stages: Sequence[str]
-) -> dict[str, Mapping[str, float]]:
-    valid = [f"{stage}_ms" for stage in stages]
-    for device, limits in document.budget.items():
-        for name in limits:
-            if name not in valid and "budget" not in document.model_fields_set:
-                raise ExperimentError(f"budget: is missing; state limits of {', '.join(valid)}")
-            if name not in valid:
-                raise ExperimentError(f"budget.{device}.{name}: {_instead(name, valid)}")
-    limits_by_device = {tables[name].device: limits for name, limits in document.budget.items()}
-    if len(limits_by_device) < len(document.budget):
-        raise ExperimentError("budget: two of its tables are for the same device; keep one")
-    return dict(limits_by_device)
-
-
-def _oracles(
-    document: _ExperimentFile, tables: Mapping[str, LatencyTable]
-) -> dict[str, LatencyOracle]:
-    """An oracle a device, at the stated precision and margin."""
-    devices = [table.device for table in tables.values()]
-    margins = document.margin
-    if not isinstance(margins, dict):
-        margins = {} if margins is None else dict.fromkeys(devices, margins)
-    for name in margins:
-        if name not in devices:
-            raise ExperimentError(f"margin.{name}: {_instead(name, devices)}")
-    for table in tables.values():
-        if document.precision not in table.precisions:
-            raise ExperimentError(
-                f"precision: {table.device} has no latencies in {document.precision}; it has"
-                f" {', '.join(table.precisions)}"
-            )
-    return {
-        table.device: LatencyOracle(table, document.precision, margins.get(table.device))
-        for table in tables.values()
-    }
-
-
-def _evaluator(document: _ExperimentFile, folder: Path) -> EvaluatorSpec:
+def _evaluator(document: ExperimentFile, folder: Path) -> EvaluatorSpec:
     known = accepted(import_object(document.evaluator, folder, "evaluator", ExperimentError))
     settings = dict(document.proxy)
     shared = {"data": _data(document.data, folder), "device": document.device}
@@ -221,7 +171,7 @@ def _evaluator(document: _ExperimentFile, folder: Path) -> EvaluatorSpec:
     return EvaluatorSpec(document.evaluator, str(folder), settings)
 
 
-def _anchor(document: _ExperimentFile, folder: Path) -> Path:
+def _anchor(document: ExperimentFile, folder: Path) -> Path:
     """The codec file that candidates begin from."""
     file = (folder / str(document.anchor)).resolve()
     if not file.is_file():
@@ -238,20 +188,24 @@ def _data(data: str | None, folder: Path) -> str | None:
 
 
 def _objectives(
-    document: _ExperimentFile, spec: EvaluatorSpec, stages: Sequence[str]
+    document: ExperimentFile, evaluator: Evaluator, pricer: Pricer
 ) -> dict[str, Direction]:
     names, stated = document.objectives, "objectives" in document.model_fields_set
-    evaluator = spec.build(ExperimentError)
-    valid: dict[str, Direction] = dict(evaluator.metrics)
-    scored = [name for name in names if name in valid]
-    valid |= dict.fromkeys(price_metrics(stages), "minimize")
+    scores = evaluator.metrics
+    for name in pricer.figures if document.oracle else ():
+        if name in scores:
+            raise ExperimentError(f"oracle: {name!r} is a metric of the evaluator too; rename one")
+    valid = {**scores, **pricer.metrics}
     for name in names:
         if name not in valid and not stated:
             raise ExperimentError(f"objectives: is missing; choose from {', '.join(valid)}")
         if name not in valid:
-            raise ExperimentError(f"objectives: unknown {name!r}; {_instead(name, valid)}")
+            raise ExperimentError(f"objectives: unknown {name!r}; {instead(name, valid)}")
+        if name in RESERVED:
+            raise ExperimentError(f"objectives: records hold something else under {name!r}; rename")
     if len(set(names)) < len(names):
         raise ExperimentError("objectives: one stands twice")
+    scored = [name for name in names if name in scores]
     if getattr(evaluator, "stops_early", False) and len(scored) > 1:
         raise ExperimentError(
             f"objectives: {' and '.join(scored)} are two, and what is stopped early may be good in"
@@ -260,42 +214,83 @@ def _objectives(
     return {name: valid[name] for name in names}
 
 
-def price_metrics(stages: Sequence[str]) -> tuple[str, ...]:
-    """Metrics that need no training, all to be minimised."""
-    timed = tuple(f"{stage}_ms" for stage in stages)
-    return (*timed, "network_ms", "coding_ms", "parameters", "kmacs_per_pixel")
+def _searcher(document: ExperimentFile, evaluator: Evaluator) -> str:
+    name = document.searcher.name
+    if name not in SEARCHERS:
+        raise ExperimentError(f"searcher.name: unknown {name!r}; {instead(name, SEARCHERS)}")
+    if name == FUNNEL and not _has_fidelities(evaluator):
+        raise ExperimentError(
+            f"searcher.name: the funnel trains partially first, and {document.evaluator} has no"
+            " fidelities"
+        )
+    if name == FUNNEL and (document.trials or 0) < 2:
+        raise ExperimentError("trials: the funnel must know how many there are, two or more")
+    return name
+
+
+def _band(document: ExperimentFile, pricer: Pricer) -> tuple[float, float] | None:
+    band = document.searcher.kmacs_per_pixel
+    if band is None:
+        return None
+    if "kmacs_per_pixel" not in pricer.metrics:
+        raise ExperimentError("searcher.kmacs_per_pixel: your own oracle states none")
+    if not band[0] < band[1]:
+        raise ExperimentError(f"searcher.kmacs_per_pixel: from low to high, not {band}")
+    return band[0], band[1]
+
+
+def _fidelities(document: ExperimentFile, evaluator: Evaluator) -> tuple[float, ...]:
+    fidelities = tuple(document.fidelities)
+    if list(fidelities) != sorted(set(fidelities)) or fidelities[-1] != 1:
+        raise ExperimentError(f"fidelities: must ascend to 1, not {list(fidelities)}")
+    if fidelities != _FULL and document.searcher.name == FUNNEL:
+        raise ExperimentError("fidelities: the funnel has its own; leave the key out")
+    if fidelities != _FULL and not _has_fidelities(evaluator):
+        raise ExperimentError(f"fidelities: {document.evaluator} has none; leave the key out")
+    return fidelities
+
+
+def _has_fidelities(evaluator: Evaluator) -> bool:
+    return bool(getattr(evaluator, "has_fidelities", False))
+
+
+def _start(document: ExperimentFile, space: SearchSpace) -> tuple[Code, ...]:
+    codes = []
+    for i, choices in enumerate(document.start):
+        try:
+            flat = flatten(choices, f"start[{i}]")
+        except SpaceError as problem:
+            raise ExperimentError(str(problem)) from None
+        try:
+            codes.append(space.architecture(space.encode(flat)).code)
+        except SpaceError as problem:
+            raise ExperimentError(f"start[{i}]: {problem}") from None
+    return tuple(codes)
 
 
 def _identity(
-    document: _ExperimentFile,
-    tables: Mapping[str, LatencyTable],
-    folder: Path,
+    document: ExperimentFile, tables: Mapping[str, LatencyTable], folder: Path
 ) -> dict[str, Any]:
+    """Of keys that came later, only what is not their default: older studies then go on."""
     made = import_object(document.evaluator, folder, "evaluator", ExperimentError)
     settings = all_settings(made, document.proxy)
+    later = document.model_dump(include={"fidelities", "start", "warm_start"})
+    default = {"fidelities": list(_FULL), "start": [], "warm_start": None}
     return {
         "objectives": document.objectives,
-        "budget": document.budget,
         "precision": document.precision,
         "anchor": _file_digest(_anchor(document, folder)) if document.anchor else None,
-        "margin": document.margin,
-        "latency": {name: _digest(table) for name, table in tables.items()},
-        "searcher": document.searcher.model_dump(),
+        "searcher": _searcher_identity(document.searcher),
         "evaluator": document.evaluator,
         "data": document.data or SAMPLE,
         "proxy": {k: v for k, v in settings.items() if k not in _SHARED},
         "seed": document.seed,
+        **pricing_identity(document, tables, folder),
+        **{name: value for name, value in later.items() if value != default[name]},
     }
 
 
-def _digest(table: LatencyTable) -> str:
-    return hashlib.sha256(table.model_dump_json().encode()).hexdigest()[:12]
-
-
-def _beside(name: str, folder: Path) -> str:
-    return str(folder / name) if name.endswith((".yaml", ".yml")) else name
-
-
-def _instead(name: str, valid: Sequence[str] | Mapping[str, Any]) -> str:
-    close = get_close_matches(name, list(valid), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"it has {', '.join(valid)}"
+def _searcher_identity(searcher: SearcherFile) -> dict[str, Any]:
+    usual = SearcherFile()
+    stated = {n: x for n, x in searcher.model_dump().items() if x != getattr(usual, n)}
+    return {"population": searcher.population, **stated}

@@ -46,7 +46,7 @@ def grow(store: TrialStore, space: SearchSpace) -> str | None:
     rewrite_choices(store.url, store.study_id, space)
     grown = {
         "added": added,
-        "ask": len({trial.ask for trial in trials}),
+        "ask": max((trial.ask for trial in trials), default=-1) + 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
     store.set_grown(grown, space.description())
@@ -85,7 +85,8 @@ def require_trials(study: str, trials: Sequence[Trial], space: SearchSpace) -> N
             architecture = space.architecture(space.encode(trial.choices))
         except SpaceError as problem:
             raise StudyError(f"study {study!r}, trial {trial.number}: {problem}") from None
-        now = _signatures(space.design(architecture))
+        # A user's own oracle prices without blocks, and there may be no builder.
+        now = _signatures(space.design(architecture)) if trial.blocks else {}
         if architecture.key != trial.key or any(now != _recorded(b) for b in trial.blocks.values()):
             raise StudyError(
                 f"study {study!r}, trial {trial.number} would be built differently today: a default"

@@ -1,4 +1,4 @@
-"""Who searches a study: a lease in its record, renewed while its driver lives."""
+"""Who searches a study: a lease a driver in its record, renewed while the driver lives."""
 
 from __future__ import annotations
 
@@ -32,46 +32,37 @@ class Lease:
         self._study_id = study_id
         self._renewed = 0.0
 
-    def acquire(self) -> None:
-        """Takes the study for this process.
-
-        Raises:
-            StudyError: another process is searching it, or the storage cannot be written.
-        """
-        self.require_no_other()
-        self.renew(force=True)
-        try:
-            self.require_no_other()
-        except StudyError:
-            self.release()
-            raise
-
-    def renew(self, force: bool = False) -> None:
-        """Extends the lease when a quarter of it has passed."""
+    def renew(self, force: bool = False) -> bool:
+        """Extends the lease when a quarter of it has passed; whether it did."""
         now = time.time()
-        if force or now - self._renewed > LEASE_SECONDS / 4:
+        due = force or now - self._renewed > LEASE_SECONDS / 4
+        if due:
             self._set(now + LEASE_SECONDS)
             self._renewed = now
+        return due
 
     def release(self) -> None:
         """Gives the study up at once."""
         self._set(0.0)
 
+    def others(self) -> list[str]:
+        """Owners of the other leases that hold."""
+        with one_line_errors(self._url):
+            attributes = self._storage.get_study_system_attrs(self._study_id)
+        leases = {k.removeprefix(PREFIX): v for k, v in attributes.items() if k.startswith(PREFIX)}
+        return [o for o, until in leases.items() if o != self.owner and _lives(o, until)]
+
     def require_no_other(self) -> None:
-        """Fails while another process holds the study.
+        """Fails while another process searches the study.
 
         Raises:
             StudyError: names the process.
         """
-        with one_line_errors(self._url):
-            attributes = self._storage.get_study_system_attrs(self._study_id)
-        for key, until in attributes.items():
-            owner = key.removeprefix(PREFIX)
-            if key.startswith(PREFIX) and owner != self.owner and _lives(owner, until):
-                raise StudyError(
-                    f"study {self._study!r} is being searched by process {owner.split(':')[1]} on"
-                    f" {owner.split(':')[0]}; wait for it, stop it, or choose another --study"
-                )
+        for owner in self.others():
+            raise StudyError(
+                f"study {self._study!r} is being searched by process {owner.split(':')[1]} on"
+                f" {owner.split(':')[0]}; wait for it, stop it, or choose another --study"
+            )
 
     def _set(self, until: float) -> None:
         with one_line_errors(self._url):

@@ -49,6 +49,48 @@ def front(
     return [entries[i] for i in order]
 
 
+class RunningFront:
+    """A front that grows with every result, without looking at all of them again.
+
+    Attributes:
+        members: non-dominated rows, minimised, shape (M, K).
+        since_growth: results in a row that did not change the front.
+    """
+
+    def __init__(self, objectives: Mapping[str, Direction], limits: Mapping[str, float]) -> None:
+        """Empty.
+
+        Args:
+            objectives: name -> better direction, in the order of the values.
+            limits: hard limits of the budget, by objective name.
+        """
+        self._objectives, self._limits = objectives, limits
+        ways = objectives.values()
+        self._signs = np.array([1.0 if way == "minimize" else -1.0 for way in ways])
+        self.members = np.empty((0, len(objectives)))
+        self._extremes = np.empty((0, len(objectives)))
+        self.since_growth = 0
+
+    def add(self, values: Values) -> None:
+        """Takes in a result, shape (K,), in the objectives' own directions."""
+        row = values * self._signs
+        self._extremes = np.vstack([self._extremes, row])
+        self._extremes = np.array([self._extremes.min(axis=0), self._extremes.max(axis=0)])
+        self.since_growth += 1
+        if not (self.members <= row).all(axis=1).any():
+            kept = self.members[~(row <= self.members).all(axis=1)]
+            self.members = np.vstack([kept, row])
+            self.since_growth = 0
+
+    @property
+    def hypervolume(self) -> float | None:
+        """As `hypervolume` of every result, up to `reference_point`; None before the first."""
+        if not len(self.members):
+            return None
+        point = reference_point(self._extremes, self._objectives, self._limits)
+        return hypervolume(self.members, point)
+
+
 def reference_point(
     values: Values, objectives: Mapping[str, Direction], limits: Mapping[str, float]
 ) -> Values:

@@ -6,13 +6,13 @@ import inspect
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from evaluators.protocol import Evaluator
+from search_spaces.hints import did_you_mean
 from search_spaces.yaml_files import import_object
 
 
@@ -36,17 +36,40 @@ class EvaluatorSpec:
         Raises:
             error: no such class, or settings that its constructor does not take.
         """
-        made = import_object(self.path, Path(self.folder), "evaluator", error)
-        if not callable(made):
-            raise error(f"evaluator: {self.path} is not a class")
-        known = accepted(made)
-        values = {
-            name: _checked(name, value, known, error) for name, value in self.settings.items()
-        }
-        try:
-            return cast(Evaluator, made(**values))
-        except (TypeError, ValueError) as problem:
-            raise error(f"proxy: {self.path}: {problem}") from None
+        made = construct(self.path, Path(self.folder), self.settings, ("evaluator", "proxy"), error)
+        return cast(Evaluator, made)
+
+
+def construct(
+    path: str,
+    folder: Path,
+    settings: Mapping[str, Any],
+    keys: tuple[str, str],
+    error: type[ValueError],
+) -> Any:
+    """Imports a user's class, checks the settings and constructs it.
+
+    Args:
+        path: `package.module:Name`, or `./file.py:Name` relative to `folder`.
+        folder: absolute.
+        settings: keyword arguments, JSON-ready.
+        keys: where path and settings stand in the experiment.
+        error: what is raised.
+
+    Raises:
+        error: no such class, or settings that its constructor does not take.
+    """
+    made = import_object(path, folder, keys[0], error)
+    if not callable(made):
+        raise error(f"{keys[0]}: {path} is not a class")
+    known = accepted(made)
+    values = {
+        n: _checked(f"{keys[1]}.{n}", n, value, known, error) for n, value in settings.items()
+    }
+    try:
+        return made(**values)
+    except (TypeError, ValueError, OSError) as problem:
+        raise error(f"{keys[1]}: {path}: {problem}") from None
 
 
 def all_settings(made: Any, stated: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,16 +92,17 @@ def accepted(made: Any) -> dict[str, Any]:
     return {name: hints.get(name, Any) for name in inspect.signature(made).parameters}
 
 
-def _checked(name: str, value: Any, known: Mapping[str, Any], error: type[ValueError]) -> Any:
+def _checked(
+    key: str, name: str, value: Any, known: Mapping[str, Any], error: type[ValueError]
+) -> Any:
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
-        raise error(f"proxy.{name}: unknown key; {hint}")
+        nothing = f"; it has {', '.join(known)}" if known else "; it has none"
+        raise error(f"{key}: unknown key{did_you_mean(name, known) or nothing}")
     try:
         # JSON rules: strict, and a list may stand for a tuple.
         return TypeAdapter(known[name]).validate_json(json.dumps(value), strict=True)
     except ValidationError as problem:
         first = problem.errors()[0]
         message = first["msg"].removeprefix("Value error, ")
-        key = ".".join(str(part) for part in ("proxy", name, *first["loc"]))
-        raise error(f"{key}: {message[0].lower()}{message[1:]} (got {value!r})") from None
+        where = ".".join(str(part) for part in (key, *first["loc"]))
+        raise error(f"{where}: {message[0].lower()}{message[1:]} (got {value!r})") from None

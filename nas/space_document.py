@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.budget import SAMPLES, Gate, decoder_stage
+from nas.budget import SAMPLES, Gate
+from nas.sizes import decoder_stage
 from search_spaces.parts import Measure, PartsError, Piece, Place, find_parts, pieces
 from search_spaces.rules import RuleError
 from search_spaces.space import Parameter, SearchSpace
@@ -57,7 +58,7 @@ def latency_document(gate: Gate) -> dict[str, Any]:
     whole = gate.prices_at_once and gate.space.exact and gate.space.size <= _PRICED
     space, rng = gate.space, np.random.default_rng(0)
     codes = space.enumerate() if whole else space.sample(rng, SAMPLES)
-    held = gate.held_ms(codes)
+    held = gate.held(codes)
     reference = gate.price(gate.space.reference).estimates
     devices: dict[str, Any] = {}
     for device, limits in gate.limits.items():

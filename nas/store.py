@@ -1,28 +1,35 @@
 """The record: one study in an Optuna storage, written by the driver only.
 
 A trial is claimed (RUNNING) when it is asked for and finished once: COMPLETE, FAILED, or PRUNED
-when its evaluator gave it up early. The driver owns a study by a lease that it renews; whoever
-opens the study after its owner is gone abandons the claims that were left (FAILED, `abandoned`), so
-that they are asked for again.
+when its evaluator gave it up early or when it was evaluated below full fidelity (Optuna compares
+what is COMPLETE, and scores of different fidelities must not meet). A driver holds a lease that it
+renews; claims of drivers that are gone are abandoned (FAILED), so that they are asked for again.
+Several drivers may search a study: of two claims of one evaluation the later one is withdrawn.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
-from typing import Any
+from typing import Any, Literal
 
-from optuna.distributions import CategoricalDistribution
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from nas.growth import require_description
 from nas.lease import Lease
-from nas.records import Claim, State, StudyRecord, Trial
+from nas.optuna_trials import OUTCOME, from_optuna, to_optuna
+from nas.records import Claim, StudyRecord, Trial
+from nas.searchers.problem import FULL
 from nas.storage import StudyError, create_storage, one_line_errors, open_storage, shown
 from search_spaces.space import SearchSpace
+
+_BEING_MADE_SECONDS = 2.0  # another driver may have made the study and not described it yet
+PROPOSALS = "proposals"
 
 
 class TrialStore:
@@ -34,6 +41,7 @@ class TrialStore:
         self._storage = storage
         self.study_id = study_id
         self.lease = Lease(storage, url, name, study_id)
+        self._finished: dict[int, Trial] = {}  # they change no more
 
     @classmethod
     def open(cls, url: str, name: str) -> TrialStore:
@@ -59,21 +67,55 @@ class TrialStore:
             StudyError: the storage cannot be written, or the study differs; says in what.
         """
         storage = create_storage(url)
-        ways = [StudyDirection[way.upper()] for way in record.objectives.values()]
         with one_line_errors(url):
-            if name in (study.study_name for study in storage.get_all_studies()):
+            store = cls._made(storage, url, name, record)
+            if store is None:
                 store = cls(storage, url, name, storage.get_study_id_from_name(name))
-                if storage.get_n_trials(store.study_id):
-                    recorded = store.record()
-                    _require_same(name, recorded.identity, record.identity)
-                    require_description(name, recorded, record.description)
-                    return store
-                store.lease.require_no_other()
-                storage.delete_study(store.study_id)
-            store = cls(storage, url, name, storage.create_new_study(ways, name))
-            for field in fields(StudyRecord):
-                storage.set_study_user_attr(store.study_id, field.name, getattr(record, field.name))
+                if not store._same(record):
+                    store.lease.require_no_other()
+                    storage.delete_study(store.study_id)
+                    return cls.create(url, name, record)
         return store
+
+    @classmethod
+    def _made(
+        cls, storage: BaseStorage, url: str, name: str, record: StudyRecord
+    ) -> TrialStore | None:
+        """A new study; None when there is one of that name."""
+        ways = [StudyDirection[way.upper()] for way in record.objectives.values()]
+        try:
+            store = cls(storage, url, name, storage.create_new_study(ways, name))
+        except DuplicatedStudyError:
+            return None
+        # The identity last: who sees it sees the others too.
+        for field in sorted(fields(StudyRecord), key=lambda field: field.name == "identity"):
+            storage.set_study_user_attr(store.study_id, field.name, getattr(record, field.name))
+        return store
+
+    def _same(self, record: StudyRecord) -> bool:
+        """Whether this study may go on as `record`; False where it is empty and another one.
+
+        Raises:
+            StudyError: it holds trials and differs.
+        """
+        empty = not self._storage.get_n_trials(self.study_id)
+        deadline = time.monotonic() + _BEING_MADE_SECONDS
+        while empty and not self._identified() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if empty and not self._identified():
+            return False
+        recorded = self.record()
+        try:
+            _require_same(self.name, recorded.identity, record.identity)
+            require_description(self.name, recorded, record.description)
+        except StudyError:
+            if empty:
+                return False
+            raise
+        return True
+
+    def _identified(self) -> bool:
+        return "identity" in self._storage.get_study_user_attrs(self.study_id)
 
     def record(self) -> StudyRecord:
         """What the study was recorded under.
@@ -92,57 +134,128 @@ class TrialStore:
         """Every trial, abandoned ones included, in the order of their claims."""
         with one_line_errors(self.url):
             frozen = self._storage.get_all_trials(self.study_id, deepcopy=False)
-        return [_trial(trial) for trial in frozen if "ask" in trial.user_attrs]
+        return [self._read(trial) for trial in frozen if "ask" in trial.user_attrs]
+
+    def _read(self, frozen: FrozenTrial) -> Trial:
+        known = self._finished.get(frozen.number)
+        if known is None:
+            known = from_optuna(frozen)
+            if frozen.state.is_finished():
+                self._finished[frozen.number] = known
+        return known
 
     def proposals(self) -> tuple[int, int]:
-        """How many architectures the searcher proposed, and how many of them were over budget."""
+        """How many architectures the searchers proposed, and how many of them were over budget."""
         with one_line_errors(self.url):
             attributes = self._storage.get_study_user_attrs(self.study_id)
-        proposed, over_budget = attributes.get("proposals", (0, 0))
-        return proposed, over_budget
+        counts = [v for k, v in attributes.items() if k.startswith(PROPOSALS)]
+        return sum(count[0] for count in counts), sum(count[1] for count in counts)
 
     def acquire(self) -> None:
-        """Takes the study for this process and abandons the claims of owners that are gone.
+        """Joins the study's drivers and abandons the claims of those that are gone.
 
         Raises:
-            StudyError: another process is searching it, or the storage cannot be written.
+            StudyError: the storage cannot be written.
         """
-        self.lease.acquire()
+        self.lease.renew(force=True)
+        self.abandon()
+        self.shared()
+
+    def abandon(self) -> None:
+        """Gives up what drivers that are gone had claimed."""
+        living = {self.lease.owner, *self.lease.others()}
         for trial in self.trials():
-            if trial.state == "running":
-                self.fail(trial.number, "abandoned: its search was stopped", abandoned=True)
+            if trial.state == "running" and trial.owner not in living:
+                with suppress(StudyError):  # another driver was quicker
+                    self.fail(trial.number, "abandoned: its search was stopped", void="abandoned")
+
+    def shared(self) -> bool:
+        """Whether several drivers search the study now or did once; then it is so for good."""
+        with one_line_errors(self.url):
+            known = self._storage.get_study_user_attrs(self.study_id).get("shared", False)
+            if not known and self.lease.others():
+                self._storage.set_study_user_attr(self.study_id, "shared", True)
+                return True
+        return bool(known)
 
     def count(self, proposed: int, over_budget: int) -> None:
-        """Records how many architectures the searcher proposed since the space last grew."""
+        """Records how many architectures this driver's searcher proposed in the present space."""
         with one_line_errors(self.url):
-            grown = self._storage.get_study_user_attrs(self.study_id).get("grown") or [{}]
-            before = grown[-1].get("proposals", (0, 0))
-            total = [before[0] + proposed, before[1] + over_budget]
-            self._storage.set_study_user_attr(self.study_id, "proposals", total)
+            grown = len(self._storage.get_study_user_attrs(self.study_id).get("grown") or [])
+            # Who replays the record proposes the same again; who joins others does not.
+            driver = f" {self.lease.owner}" if self.shared() else ""
+            name = f"{PROPOSALS}{f' {grown}' if grown else ''}{driver}"
+            self._storage.set_study_user_attr(self.study_id, name, [proposed, over_budget])
+
+    def set_warm(self, warm: Mapping[str, Any]) -> None:
+        """Records that another study's results were taken over, all of them."""
+        with one_line_errors(self.url):
+            self._storage.set_study_user_attr(self.study_id, "warm", dict(warm))
 
     def set_grown(self, grown: Mapping[str, Any], description: Mapping[str, Any]) -> None:
         """Records that the space has grown; what was read from the storage before is read anew."""
-        history = [*self.record().grown, {**grown, "proposals": self.proposals()}]
+        history = [*self.record().grown, dict(grown)]
         with one_line_errors(self.url):
             # In this order: stopped in between, the space grows once more, by the same.
             self._storage.set_study_user_attr(self.study_id, "grown", history)
             self._storage.set_study_user_attr(self.study_id, "description", description)
         self._storage = open_storage(self.url)
+        self._finished.clear()
 
     def claim(self, space: SearchSpace, claim: Claim) -> int:
         """Records an ask as RUNNING; returns the trial's number."""
-        choices = claim.architecture.choices
-        options = {p.name: CategoricalDistribution(p.choices) for p in space.parameters}
-        template = create_trial(
-            state=TrialState.RUNNING,
-            params=dict(choices),
-            distributions={name: options[name] for name in choices},
-            user_attrs=_claim_attributes(claim, self.lease.owner),
-            system_attrs={"constraints": list(claim.overshoot)},
-        )
+        return self._add(space, claim, TrialState.RUNNING)
+
+    def take_over(
+        self,
+        space: SearchSpace,
+        claim: Claim,
+        values: Sequence[float],
+        metrics: Mapping[str, Any],
+        seconds: float | None,
+        origin: Mapping[str, Any],
+    ) -> int:
+        """Records a result of another study in one step; returns the trial's number.
+
+        Args:
+            space: of this study.
+            claim: told as the outcome that its `ask` names.
+            values: in the order of the objectives.
+            metrics: as the evaluator returned them.
+            seconds: that the evaluation took.
+            origin: `study` and `trial` that it comes from.
+        """
+        known = {"metrics": dict(metrics), "told": claim.ask, "seconds": seconds}
+        full = claim.fidelity == FULL
+        known |= {"origin": dict(origin)} | ({} if full else {"values": list(values)})
+        state = TrialState.COMPLETE if full else TrialState.PRUNED
+        return self._add(space, claim, state, known, values if full else None)
+
+    def _add(
+        self,
+        space: SearchSpace,
+        claim: Claim,
+        state: TrialState,
+        attributes: Mapping[str, Any] | None = None,
+        values: Sequence[float] | None = None,
+    ) -> int:
+        template = to_optuna(space, claim, self.lease.owner, state, attributes or {}, values)
         with one_line_errors(self.url):
             trial_id = self._storage.create_new_trial(self.study_id, template)
             return self._storage.get_trial_number_from_id(trial_id)
+
+    def withdraw(self, number: int, claim: Claim) -> bool:
+        """Gives a claim up when another driver had claimed the same evaluation before.
+
+        Returns:
+            Whether it was given up. Numbers follow the order of claims, and whoever has the higher
+            one sees the lower one.
+        """
+        same = [t for t in self.trials() if t.identity == claim.identity and not t.void]
+        if all(trial.number >= number for trial in same):
+            return False
+        self.fail(number, "withdrawn: another driver claimed it before", void="withdrawn")
+        return True
 
     def complete(
         self,
@@ -150,36 +263,59 @@ class TrialStore:
         values: Sequence[float],
         metrics: Mapping[str, Any],
         told: int,
-        seconds: float,
+        seconds: float | None,
+        fidelity: float = FULL,
     ) -> None:
-        """Finishes a trial as COMPLETE, in one step as seen by readers.
+        """Finishes a trial with its result, in one step as seen by readers.
 
         Raises:
             StudyError: it is finished already.
         """
         attributes = {"metrics": dict(metrics), "told": told, "seconds": seconds}
-        self._finish(number, TrialState.COMPLETE, values, attributes)
+        if fidelity == FULL:
+            self._finish(number, TrialState.COMPLETE, values, attributes)
+        else:
+            self._finish(number, TrialState.PRUNED, None, {**attributes, "values": list(values)})
 
     def stop(
-        self, number: int, metrics: Mapping[str, Any], reason: str, seconds: float | None
+        self,
+        number: int,
+        metrics: Mapping[str, Any],
+        reason: str,
+        told: int,
+        seconds: float | None,
     ) -> None:
-        """Finishes a trial as PRUNED, with what was known of it.
+        """Finishes a trial that was given up early, with what was known of it.
 
         Raises:
             StudyError: it is finished already.
         """
-        attributes = {"metrics": dict(metrics), "error": reason, "seconds": seconds}
-        self._finish(number, TrialState.PRUNED, None, attributes)
+        known = {"metrics": dict(metrics), "error": reason, "told": told, "seconds": seconds}
+        self._finish(number, TrialState.PRUNED, None, known)
 
     def fail(
-        self, number: int, error: str, seconds: float | None = None, abandoned: bool = False
+        self,
+        number: int,
+        error: str,
+        told: int | None = None,
+        seconds: float | None = None,
+        void: Literal["abandoned", "withdrawn"] | None = None,
     ) -> None:
         """Finishes a trial as FAILED with a one-line reason.
 
+        Args:
+            number: of the trial.
+            error: why.
+            told: position among the outcomes that the searcher was told.
+            seconds: that it took.
+            void: the claim came to nothing, and says nothing of the architecture.
+
         Raises:
             StudyError: it is finished already.
         """
-        attributes = {"error": error, "abandoned": abandoned, "seconds": seconds}
+        attributes: dict[str, Any] = {"error": error, "seconds": seconds}
+        attributes |= {"told": told} if told is not None else {}
+        attributes |= {void: True} if void else {}
         self._finish(number, TrialState.FAIL, None, attributes)
 
     def _finish(
@@ -192,13 +328,11 @@ class TrialStore:
         with one_line_errors(self.url):
             trial_id = self._storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
             try:
-                for name, value in attributes.items():
-                    self._storage.set_trial_user_attr(trial_id, name, value)
+                self._storage.set_trial_user_attr(trial_id, OUTCOME, dict(attributes))
                 self._storage.set_trial_state_values(trial_id, state, values)
             except UpdateFinishedTrialError:
                 raise StudyError(
-                    f"study {self.name!r}: trial {number} was finished by another process;"
-                    " run one search a study at a time"
+                    f"study {self.name!r}: trial {number} was finished by another process"
                 ) from None
 
 
@@ -213,61 +347,13 @@ def studies(url: str) -> list[str]:
         return [study.study_name for study in storage.get_all_studies()]
 
 
-def _claim_attributes(claim: Claim, owner: str) -> dict[str, Any]:
-    return {
-        "ask": claim.ask,
-        "told_before": claim.told_before,
-        "key": claim.architecture.key,
-        "code": list(claim.architecture.code),
-        "choices": dict(claim.architecture.choices),
-        "price": dict(claim.price),
-        "blocks": dict(claim.blocks),
-        "owner": owner,
-    }
-
-
-_STATES: Mapping[TrialState, State] = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
-    TrialState.FAIL: "failed",
-}
-
-
-_SCORED = (TrialState.COMPLETE, TrialState.PRUNED)
-_REASONED = (TrialState.FAIL, TrialState.PRUNED)
-
-
-def _trial(frozen: FrozenTrial) -> Trial:
-    attributes, complete = frozen.user_attrs, frozen.state == TrialState.COMPLETE
-    return Trial(
-        number=frozen.number,
-        state=_STATES[frozen.state],
-        ask=attributes["ask"],
-        told_before=attributes["told_before"],
-        told=attributes["told"] if complete else None,
-        key=attributes["key"],
-        code=tuple(attributes["code"]),
-        choices=attributes["choices"],
-        price=attributes["price"],
-        blocks=attributes["blocks"],
-        values=tuple(frozen.values) if complete else None,
-        metrics=attributes["metrics"] if frozen.state in _SCORED else {},
-        error=attributes.get("error") if frozen.state in _REASONED else None,
-        abandoned=bool(attributes.get("abandoned")) and frozen.state == TrialState.FAIL,
-        seconds=attributes.get("seconds") if frozen.state.is_finished() else None,
-        started=frozen.datetime_start.isoformat(timespec="seconds")
-        if frozen.datetime_start
-        else "",
-    )
-
-
 def _require_same(name: str, recorded: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    for key, value in wanted.items():
-        if recorded.get(key) != value:
+    # Keys that are at their default are left out.
+    for key in {**wanted, **recorded}:
+        if recorded.get(key) != wanted.get(key):
             raise StudyError(
                 f"study {name!r} was recorded with {key} {recorded.get(key)!r}, the experiment has"
-                f" {value!r}; choose another name with --study"
+                f" {wanted.get(key)!r}; choose another name with --study"
             )
 
 

@@ -133,13 +133,13 @@ def studies(documents: Iterable[Mapping[str, Any]]) -> Table:
 
 def check(document: Mapping[str, Any]) -> Table:
     """What `nas check` found, for people."""
-    seconds, limits = document["seconds"], document["budget"].items()
+    seconds = document["seconds"]
     shown = {
         "study": document["study"],
         "space": f"{document['space']}, {document['size']:,} architectures",
         "inside the budget": f"{document['share_inside_budget']:.1%} of sampled architectures",
-        "budget": "; ".join(f"{d} {n} {x:g}" for d, held in limits for n, x in held.items()),
-        "latency": held_against(document["provenance"]),
+        "budget": _limits(document),
+        "prices": held_against(document["provenance"]),
         "objectives": ", ".join(document["objectives"]),
         "reference": ", ".join(f"{n} {number(n, x)}" for n, x in document["reference"].items()),
         "trials": document["trials"] or "until time is up",
@@ -169,14 +169,25 @@ def records(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def budget(document: Mapping[str, Any]) -> str:
     """The limits in words, and the share of proposals inside them."""
-    limits = [
-        f"{device} {', '.join(f'{name[:-3]} {limit:g} ms' for name, limit in held.items())}"
-        for device, held in document["budget"].items()
-    ]
     counts = document["proposals"]
     inside = counts["proposed"] - counts["over_budget"]
     share = f", met by {inside} of {counts['proposed']} proposals" if counts["proposed"] else ""
-    return f"budget: {'; '.join(limits)}{share}"
+    return f"budget: {_limits(document)}{share}"
+
+
+def _limits(document: Mapping[str, Any]) -> str:
+    held = {**document["budget"], "": document["limits"]}
+    texts = [
+        f"{device} {', '.join(_limit(*pair) for pair in limits.items())}".strip()
+        for device, limits in held.items()
+        if limits
+    ]
+    return "; ".join(texts) or "none"
+
+
+def _limit(name: str, limit: float) -> str:
+    """Milliseconds as people say them; other metrics under their whole name."""
+    return f"{name[:-3]} {limit:g} ms" if name.endswith("_ms") else f"{name} {limit:,g}"
 
 
 def number(name: str, value: Any) -> str:

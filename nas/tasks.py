@@ -18,6 +18,8 @@ from typing import Any, TextIO
 
 from evaluators.protocol import EvaluationError, Evaluator, StoppedEarly
 from nas.plugin import EvaluatorSpec
+from nas.records import State
+from nas.searchers.problem import FULL
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
 
@@ -35,12 +37,14 @@ class Setting:
         evaluator: how to make the evaluator.
         directory: the study's folder for what evaluations share, absolute.
         seed: of every evaluation.
+        fidelities: that the study evaluates at, ascending.
     """
 
     space_file: str
     evaluator: EvaluatorSpec
     directory: str
     seed: int
+    fidelities: tuple[float, ...] = (FULL,)
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,19 @@ class Outcome:
     seconds: float
 
     @property
-    def stopped(self) -> bool:
-        """Whether the evaluation was given up early: `metrics` hold what was known by then."""
-        return self.error_type == StoppedEarly.__name__
+    def state(self) -> State:
+        """What becomes of the trial; `metrics` of a stopped one hold what was known by then."""
+        if self.error_type == StoppedEarly.__name__:
+            return "stopped"
+        return "failed" if self.metrics is None else "complete"
 
 
-def evaluate(setting: Setting, code: Code, log: str, bar: Mapping[str, float]) -> Outcome:
+def evaluate(
+    setting: Setting, code: Code, log: str, bar: Mapping[str, float], fidelity: float = FULL
+) -> Outcome:
     """Scores one architecture; whatever goes wrong becomes the outcome's error."""
     with _logged(Path(log)) as file:
-        return _outcome(lambda: _metrics(setting, code, bar), file)
+        return _outcome(lambda: _metrics(setting, code, bar, fidelity), file)
 
 
 def prepare(setting: Setting, log: str) -> Outcome:
@@ -105,12 +113,16 @@ def cap_threads() -> None:
         sys.modules["torch"].set_num_threads(1)
 
 
-def _metrics(setting: Setting, code: Code, bar: Mapping[str, float]) -> dict[str, Any]:
+def _metrics(
+    setting: Setting, code: Code, bar: Mapping[str, float], fidelity: float
+) -> dict[str, Any]:
     cap_threads()
     space, evaluator = _space(setting.space_file), _evaluator(setting)
     cap_threads()
     architecture = space.architecture(code)
     heeded: dict[str, Any] = {"bar": bar} if getattr(evaluator, "stops_early", False) else {}
+    if setting.fidelities != (FULL,):
+        heeded["fidelities"] = tuple(f for f in setting.fidelities if f <= fidelity)
     folder = Path(setting.directory)
     try:
         record = evaluator.evaluate(space, architecture, folder, setting.seed, **heeded)

@@ -21,6 +21,7 @@ from typing import Any
 from evaluators.protocol import SetupError
 from nas import tasks
 from nas.processes import runs
+from nas.searchers.problem import FULL
 from nas.tasks import Code, Outcome, Setting
 
 _TEMPORARY = "nas-ray-"
@@ -123,6 +124,7 @@ class Workers:
         log: Path,
         seed: int | None = None,
         bar: Mapping[str, float] | None = None,
+        fidelity: float = FULL,
     ) -> None:
         """Starts an evaluation.
 
@@ -132,9 +134,11 @@ class Workers:
             log: where its output goes.
             seed: another than the study's.
             bar: what candidates as cheap have come to, for an evaluator that stops early.
+            fidelity: share of the full training.
         """
         setting = self.setting if seed is None else replace(self.setting, seed=seed)
-        reference = self._submit(tasks.evaluate, setting, code, str(log), dict(bar or {}))
+        arguments = (setting, code, str(log), dict(bar or {}), fidelity)
+        reference = self._submit(tasks.evaluate, *arguments)
         self._running[reference] = (trial, time.monotonic())
 
     def wait(self, timeout_seconds: float = 1.0) -> list[tuple[int, Outcome]]:

@@ -1,9 +1,11 @@
-"""Search spaces from YAML files: found, read, checked whole; one-line errors."""
+"""Search spaces from YAML files or by import path: found, read, checked whole; one-line errors."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from search_spaces.document import Declared, Written, read_declared
 from search_spaces.elimination import eliminate
@@ -11,10 +13,13 @@ from search_spaces.expressions import ExpressionError, parse_expression
 from search_spaces.hints import did_you_mean
 from search_spaces.parameter import SpaceError
 from search_spaces.rules import RuleError, Rules
+from search_spaces.schema import ParameterFile, checked_name
 from search_spaces.space import SearchSpace
-from search_spaces.yaml_files import import_object
+from search_spaces.yaml_files import import_object, parse
 
 SHIPPED = Path(__file__).parent
+
+_IMPORT_PATH = re.compile(r"(?P<module>.+\.py|\w+(\.\w+)*):(?P<name>\w+)")
 
 
 def shipped_spaces() -> list[str]:
@@ -44,26 +49,74 @@ def find_space(name: str, relative_to: Path | None = None) -> Path:
     raise SpaceError(f"no search space {name!r}; shipped: {shipped}{hint}")
 
 
+def space_source(name: str, relative_to: Path) -> str:
+    """What `load_space` finds a space by, whatever the working directory.
+
+    Args:
+        name: as for `load_space`.
+        relative_to: folder that relative paths start from.
+
+    Raises:
+        SpaceError: there is no such file or shipped space.
+    """
+    if not (imported := _IMPORT_PATH.fullmatch(name)):
+        return str(find_space(name, relative_to).resolve())
+    if not imported["module"].endswith(".py"):
+        return name
+    return f"{(relative_to / imported['module']).resolve()}:{imported['name']}"
+
+
 def load_space(path: Path | str) -> SearchSpace:
     """Reads a search space.
 
     Args:
-        path: a YAML file, or the name of a shipped space.
+        path: a YAML file, the name of a shipped space, or `package.module:Name` or `./file.py:Name`
+            of a `SearchSpace` or a function without arguments that returns one.
 
     Raises:
         SpaceError: unreadable, not the schema, or contradictory; the message names file and key.
     """
-    file = find_space(str(path))
-    declared = read_declared(file)
-    space = _space(declared, file)
+    if _IMPORT_PATH.fullmatch(str(path)):
+        where, space = str(path), _imported(str(path))
+    else:
+        file = find_space(str(path))
+        where, space = str(file), _space(read_declared(file), file)
     try:
         _require_members(space.rules)
         _ = space.reference
-    except RuleError as error:
-        raise SpaceError(f"{file}: {error}") from None
+    except (RuleError, ExpressionError) as error:
+        raise SpaceError(f"{where}: {error}") from None
     except SpaceError as error:
-        raise SpaceError(f"{file}: reference: {error}") from None
+        raise SpaceError(f"{where}: reference: {error}") from None
     return space
+
+
+def _imported(path: str) -> SearchSpace:
+    made = import_object(path, Path(), "space", SpaceError)
+    if callable(made):
+        made = _called(made, path)
+    if not isinstance(made, SearchSpace):
+        raise SpaceError(f"space: {path} gives no SearchSpace but a {type(made).__name__}")
+    for parameter in made.parameters:
+        where = f"{path}: parameters.{parameter.name}"
+        kind = "ordered" if parameter.ordered else "choices"
+        menu = {kind: list(parameter.choices), "default": parameter.default}
+        parse(ParameterFile, menu, where, SpaceError)
+        try:
+            checked_name(parameter.name)
+        except ValueError as problem:
+            raise SpaceError(f"{where}: {problem}") from None
+    if len(set(made.names)) < len(made.names):
+        raise SpaceError(f"{path}: parameters: two have the same name")
+    return made
+
+
+def _called(function: Any, path: str) -> Any:
+    try:
+        return function()
+    except Exception as problem:  # a user's own file may raise anything
+        what = " ".join(f"{type(problem).__name__}: {problem}".split())
+        raise SpaceError(f"space: {path}: {what}") from problem
 
 
 def _space(declared: Declared, file: Path) -> SearchSpace:

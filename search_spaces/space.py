@@ -29,6 +29,11 @@ __all__ = ["Architecture", "Choice", "Codes", "Parameter", "SearchSpace", "Space
 _DRAWS = 100_000
 
 
+def no_builder(choices: Mapping[str, Choice]) -> Design:
+    """The builder of a space that is never built: evaluator and oracle are the user's own."""
+    raise SpaceError("there is no builder")
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One member of a space: its canonical code, its active choices and its stable key."""
@@ -45,7 +50,8 @@ class SearchSpace:
     Attributes:
         name: as shown and recorded.
         parameters: in column order.
-        builder: choices (fixed ones included) -> the networks they describe.
+        builder: choices (fixed ones included) -> the networks they describe; a space of other
+            things than networks has none.
         builder_name: import path of `builder`, part of every key.
         fixed: choices that every architecture shares, those of a paired encoder included.
         reference_choices: the architecture that all others are compared with.
@@ -55,10 +61,12 @@ class SearchSpace:
 
     name: str
     parameters: tuple[Parameter, ...]
-    builder: Callable[[Mapping[str, Choice]], Design] = field(repr=False, compare=False)
-    builder_name: str
-    fixed: Mapping[str, Choice]
-    reference_choices: Mapping[str, Choice]
+    builder: Callable[[Mapping[str, Choice]], Design] = field(
+        default=no_builder, repr=False, compare=False
+    )
+    builder_name: str = ""
+    fixed: Mapping[str, Choice] = field(default_factory=dict)
+    reference_choices: Mapping[str, Choice] = field(default_factory=dict)
     constraints: tuple[str, ...] = ()
     paired_encoder: tuple[str, ...] = ()
 
@@ -249,12 +257,14 @@ class SearchSpace:
         """The networks of an architecture.
 
         Raises:
-            SpaceError: its builder fails; says where.
+            SpaceError: its builder fails; says where. Or there is none.
         """
         return self.build(architecture.choices)
 
     def build(self, choices: Mapping[str, Choice]) -> Design:
         """What the builder makes of an architecture's choices; errors as for `design`."""
+        if self.builder is no_builder:
+            raise SpaceError(f"{self.name} has no builder; only an oracle of your own can price it")
         try:
             return self.builder({**self.fixed, **choices})
         except Exception as problem:

@@ -23,7 +23,8 @@ def trial(number: int, loss: float, decode_ms: float, state: str = "complete") -
         number=number, state=state, ask=number, told_before=0, told=number,  # type: ignore[arg-type]
         key=f"key{number}", code=(number,), choices={"depth": number},
         price={"decode_ms": decode_ms}, blocks={}, values=(loss, decode_ms),
-        metrics={"loss": loss}, error=None, abandoned=False, seconds=1.0, started="now",
+        metrics={"loss": loss}, error=None, abandoned=False, withdrawn=False,
+        seconds=1.0, started="now", fidelity=1.0, owner="",
     )  # fmt: skip
 
 

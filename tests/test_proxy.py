@@ -52,7 +52,7 @@ def test_a_score_has_four_levels_of_real_rates(record: dict[str, Any]) -> None:
 
 def test_a_score_has_every_metric_finite(record: dict[str, Any]) -> None:
     assert all(math.isfinite(record[name]) for name in SHORT.metrics)
-    assert record["peak_bytes"] > 1e8
+    assert record["training_peak_bytes"] > 1e8
     assert record["steps"] == 80
 
 

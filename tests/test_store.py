@@ -43,11 +43,12 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/runs/nas.db"
 
 
-def claim(space: SearchSpace, ask: int, depth: int = 1) -> Claim:
+def claim(space: SearchSpace, ask: int, depth: int = 1, fidelity: float = 1.0) -> Claim:
     choices = {"depth": depth, "width": 8, "mixing": "shuffle", "groups": 2}
     architecture = space.architecture(space.encode(choices))
     price = {"decode_ms": 10.0 * depth, "latency": {"phone": {"decode_ms": 10.0 * depth}}}
-    return Claim(ask, 0, architecture, price, {"phone": {"decode": [["a", "b", 1.0]]}}, [-140.0])
+    blocks = {"phone": {"decode": [["a", "b", 1.0]]}}
+    return Claim(ask, 0, architecture, price, blocks, [-140.0], fidelity)
 
 
 def test_trial_is_running_until_it_is_finished(url: str, space: SearchSpace) -> None:
@@ -90,31 +91,70 @@ def test_claims_of_a_dead_process_are_abandoned(
     assert (trial.state, trial.abandoned) == ("failed", True)
 
 
-def test_study_of_a_living_process_is_not_taken(url: str, space: SearchSpace) -> None:
+def test_claims_of_a_living_process_are_left_to_it(url: str, space: SearchSpace) -> None:
     first, second = (TrialStore.create(url, "s", RECORD) for _ in range(2))
     first.acquire()
     first.claim(space, claim(space, 0))
-    with pytest.raises(StudyError, match="is being searched by process"):
-        second.acquire()
+    second.acquire()
     assert first.trials()[0].state == "running"
     first.lease.release()
-    second.acquire()
+    second.abandon()
     assert first.trials()[0].abandoned
+
+
+def test_study_that_two_have_searched_at_once_stays_a_shared_one(url: str) -> None:
+    first, second = (TrialStore.create(url, "s", RECORD) for _ in range(2))
+    first.acquire()
+    assert not first.shared()
+    second.acquire()
+    assert first.shared()
+    assert second.shared()
+    for store in (first, second):
+        store.lease.release()
+    assert TrialStore.open(url, "s").record().shared
+
+
+def test_of_two_claims_of_one_evaluation_the_later_is_withdrawn(
+    url: str, space: SearchSpace
+) -> None:
+    first, second = (TrialStore.create(url, "s", RECORD) for _ in range(2))
+    wanted, elsewhere = claim(space, 0), claim(space, 0, fidelity=0.5)
+    numbers = [first.claim(space, wanted), second.claim(space, wanted)]
+    assert not first.withdraw(numbers[0], wanted)
+    assert second.withdraw(numbers[1], wanted)
+    assert not second.withdraw(second.claim(space, elsewhere), elsewhere)
+    assert [trial.withdrawn for trial in first.trials()] == [False, True, False]
+    first.fail(numbers[0], "abandoned", void="abandoned")
+    assert not second.withdraw(second.claim(space, wanted), wanted)
+
+
+def test_results_below_full_fidelity_are_on_no_front(url: str, space: SearchSpace) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    for depth, fidelity in ((1, 1.0), (2, 1 / 3)):
+        number = store.claim(space, claim(space, depth, depth, fidelity))
+        store.complete(number, [1.0 / depth, 10.0 * depth], {"loss": 1.0}, depth, 1.0, fidelity)
+    document = study_document(store)
+    assert [entry["trial"] for entry in document["front"]] == [0]
+    assert document["dominated"] == []
+    assert (document["trials"]["complete"], document["trials"]["partial"]) == (1, 1)
+    low = store.trials()[1]
+    assert (low.state, low.values, low.fidelity) == ("complete", (0.5, 20.0), 1 / 3)
+    study = optuna.load_study(study_name="s", storage=url)
+    assert [trial.number for trial in study.best_trials] == [0]
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [(-1.0, True), (60.0, False)])
 def test_lease_of_another_machine_holds_until_it_runs_out(
-    url: str, seconds: float, taken: bool
+    url: str, space: SearchSpace, seconds: float, taken: bool
 ) -> None:
     store = TrialStore.create(url, "s", RECORD)
+    store.lease.owner = "elsewhere:1:abc"
+    store.claim(space, claim(space, 0))
     study = optuna.load_study(study_name="s", storage=url)
     holder = f"{lease.PREFIX}elsewhere:1:abc"
     study._storage.set_study_system_attr(study._study_id, holder, time.time() + seconds)
-    if taken:
-        store.acquire()
-    else:
-        with pytest.raises(StudyError, match="process 1 on elsewhere"):
-            store.acquire()
+    TrialStore.create(url, "s", RECORD).acquire()
+    assert store.trials()[0].abandoned == taken
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ named where it stands, so that its blocks are lowered once for all tests.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,21 @@ def nas(
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=timeout_seconds
     )
+
+
+def json_of(folder: Path, *arguments: str) -> Any:
+    """What a reading command prints."""
+    done = nas(folder, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def wait_until(holds: Callable[[], bool], timeout_seconds: float = 90) -> None:
+    """Looks again and again."""
+    deadline = time.monotonic() + timeout_seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 @contextmanager
@@ -144,6 +160,7 @@ class ToyEvaluator:
         steps: of a training; more of them leave less noise.
         noise: that the seed adds to the loss, at one step.
         stops_early: gives up what is less accurate than a candidate as cheap.
+        has_fidelities: a share of the evaluation leaves more loss.
     """
 
     seconds: float = 0.0
@@ -154,6 +171,7 @@ class ToyEvaluator:
     steps: int = 1
     noise: float = 0.0
     stops_early: bool = False
+    has_fidelities: bool = False
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -174,10 +192,12 @@ class ToyEvaluator:
         directory: Path,
         seed: int,
         bar: Mapping[str, float] | None = None,
+        fidelities: Sequence[float] = (1.0,),
     ) -> dict[str, Any]:
         assert (directory / "prepared").read_text() == space.name
         with (directory / "trained.txt").open("a") as file:
-            file.write(f"{architecture.key}\n")
+            share = "" if fidelities[-1] == 1.0 else f"@{fidelities[-1]:g}"
+            file.write(f"{architecture.key}{share}\n")
         print(f"evaluating {architecture.key} in {os.getpid()}")
         time.sleep(self.seconds)
         depth, width = architecture.choices["depth"], architecture.choices["width"]
@@ -188,6 +208,7 @@ class ToyEvaluator:
         loss = 10 / math.sqrt(depth * width) + zlib.crc32(bytes(architecture.code)) % 1000 / 1e4
         drawn = zlib.crc32(f"{architecture.key} {seed}".encode()) % 1000 / 1000
         loss += self.noise * drawn / math.sqrt(self.steps)
+        loss += 1 / fidelities[-1] - 1
         if depth == self.diverging_depth:
             loss = float("nan")
         accuracy = 1 / (1 + loss)

@@ -101,7 +101,8 @@ def _training(
 ) -> Task:
     """Takes steps at a place of the schedule; gives the crops that went through."""
     torch.manual_seed(0)
-    run = joint.Run(Codec(design).to(memory_format=torch.channels_last), recipe, 0)  # type: ignore[call-overload]
+    codec = Codec(design).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    run = joint.joint_run(codec, recipe, 0)
 
     def task() -> int:
         for _ in range(steps):

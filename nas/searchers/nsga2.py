@@ -2,77 +2,94 @@
 
 pymoo breeds and selects; this file proposes nothing twice and nothing over the budget, and goes on
 where pymoo gives up: an ask that mating cannot answer is answered by drawing, then by enumerating.
+With a screen, hundreds of children are bred for an ask and the most promising one is taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.crossover import Crossover
 from pymoo.core.duplicate import DuplicateElimination
 from pymoo.core.mutation import Mutation
 from pymoo.core.population import Population
-from pymoo.core.problem import Problem
+from pymoo.core.problem import Problem as PymooProblem
 from pymoo.core.termination import NoTermination
 
-from evaluators.protocol import Direction
+from nas.searchers.problem import Ask, Code, Problem, Values
+from nas.searchers.untried import Untried, as_code
 from search_spaces import operators
-from search_spaces.space import Architecture, Codes, SearchSpace
+from search_spaces.space import Codes, SearchSpace
 
-Code = tuple[int, ...]
-Feasible = Callable[[Codes], NDArray[np.bool_]]
+_ROUNDS = 10  # of mating, to fill the children up: most of them are new and feasible near parents
 
-_DRAW = 256
-_DRAWS = 40
-_ENUMERABLE = 300_000
+
+class Screen(Protocol):
+    """Chooses which of many children is worth training."""
+
+    children: int
+
+    def learn(self, code: Code, values: Values | None) -> None:
+        """Takes in a result, minimised, or that there is none."""
+        ...
+
+    def asked(self, code: Code) -> None:
+        """Takes in that an architecture is being evaluated."""
+        ...
+
+    def breed(self, mate: Callable[[], Codes], fresh: Callable[[Codes], list[int]]) -> Codes:
+        """What there is to choose among, shape (N, P): new, inside the budget.
+
+        Args:
+            mate: children of the best recorded trials, as many as `children` if it finds them.
+            fresh: canonical codes, shape (N, P), to the rows that are new, inside the budget and
+                not repeated.
+        """
+        ...
+
+    def choose(self, children: Codes) -> int | None:
+        """Row of the most promising one; None while too little is known to tell."""
+        ...
 
 
 class Nsga2Searcher:
-    """Asks for architectures that are new and inside the budget; learns from what is told.
-
-    Deterministic: the same seed and the same sequence of asks and tells give the same proposals.
-
-    Attributes:
-        proposed: architectures not asked for before that were looked at.
-        over_budget: how many of those the budget refused.
-    """
+    """Asks for architectures that are new and inside the budget; learns from what is told."""
 
     def __init__(
-        self,
-        space: SearchSpace,
-        directions: Sequence[Direction],
-        feasible: Feasible,
-        population: int = 12,
-        seed: int = 0,
+        self, problem: Problem, population: int = 12, screen: Screen | None = None
     ) -> None:
         """Draws the initial population: the reference first, if it is inside the budget.
 
         Args:
-            space: what is searched.
-            directions: the better direction of each objective, one to three.
-            feasible: canonical codes, shape (N, P), to whether they may be asked for, shape (N,).
+            problem: what is searched.
             population: parents that survive; the first ones are drawn uniformly.
-            seed: of every random choice.
+            screen: chooses among children; without one the first child is taken.
         """
-        self.proposed = 0
-        self.over_budget = 0
-        self._space = space
-        self._signs = np.array([1.0 if way == "minimize" else -1.0 for way in directions])
-        self._feasible = feasible
-        self._rng = np.random.default_rng([seed, 1])
-        self._asked: set[Code] = set()
+        self._problem = problem
+        self._space = problem.space
+        self._screen = screen
+        self._untried = Untried(problem, np.random.default_rng([problem.seed, 1]))
+        self._ended = False
         self._early: list[Any] = []
-        self._enumerated: list[Code] | None = None
         self._queue: list[Code] = []
         self._fill_queue(population)
         self._needed = max(2, min(population, max(4, population // 2)))
-        self._algorithm = self._nsga2(population, seed)
+        self._algorithm = self._nsga2(population)
 
-    def ask(self) -> Architecture | None:
+    @property
+    def proposed(self) -> int:
+        """Architectures looked at that were not asked for before."""
+        return self._untried.proposed
+
+    @property
+    def over_budget(self) -> int:
+        """How many of those the budget refused."""
+        return self._untried.over_budget
+
+    def ask(self) -> Ask | None:
         """The next architecture to evaluate; needs no tell in between.
 
         Returns:
@@ -80,29 +97,45 @@ class Nsga2Searcher:
             in a space too large to enumerate, when drawing and every single change of what was
             asked for found none.
         """
-        code = self._queue.pop(0) if self._queue else self._bred() or self._drawn() or self._left()
-        if code is None:
+        if self._ended:
             return None
-        self._asked.add(code)
-        return self._space.architecture(code)
+        code = self._queue.pop(0) if self._queue else self._bred() or self._untried.any()
+        if code is None:
+            self._ended = True  # whoever replays the asks draws no more either
+            return None
+        self._take(code)
+        return Ask(self._space.architecture(code))
 
-    def adopt(self, architecture: Architecture) -> None:
-        """Counts an architecture as asked for: it was, before the space grew."""
-        self._asked.add(architecture.code)
-        self._queue = [code for code in self._queue if code != architecture.code]
+    def adopt(self, ask: Ask) -> None:
+        """Counts an architecture as asked for by somebody else."""
+        code = ask.architecture.code
+        self._take(code)
+        self._queue = [other for other in self._queue if other != code]
 
-    def tell(self, architecture: Architecture, values: Sequence[float]) -> None:
-        """Takes in a result; failed evaluations are not told.
+    def tell(self, ask: Ask, values: Sequence[float] | None) -> None:
+        """Takes in a result.
 
         Args:
-            architecture: one that was asked for.
-            values: finite, in the order of the directions.
+            ask: one that was asked for.
+            values: finite, in the order of the directions; None of a failed evaluation.
         """
-        scores = np.asarray(values, dtype=np.float64)
-        if scores.shape != self._signs.shape or not np.isfinite(scores).all():
-            raise ValueError(f"{architecture.key}: {len(self._signs)} finite values, not {values}")
-        minimised = (scores * self._signs)[None]
-        individual = Population.new(X=np.array([architecture.code]), F=minimised)[0]
+        code = ask.architecture.code
+        scores = None if values is None else self._problem.minimised(ask.architecture, values)
+        if self._screen is not None:
+            self._screen.learn(code, scores)
+        if scores is not None:
+            self._survive(Population.new(X=np.array([code]), F=scores[None])[0])
+
+    def fresh(self, codes: Codes, among: Sequence[Code] = ()) -> list[int]:
+        """Rows that are new, inside the budget and not repeated; counts what was looked at."""
+        return self._untried.fresh(codes, among)
+
+    def _take(self, code: Code) -> None:
+        self._untried.take(code)
+        if self._screen is not None:
+            self._screen.asked(code)
+
+    def _survive(self, individual: Any) -> None:
         if self._algorithm.is_initialized:
             self._algorithm.tell(infills=Population.create(individual))
             return
@@ -111,32 +144,21 @@ class Nsga2Searcher:
         if len(self._early) >= self._needed:
             self._algorithm.tell(infills=Population.create(*self._early))
 
-    def fresh(self, codes: Codes, among: Sequence[Code] = ()) -> list[int]:
-        """Rows that are new, inside the budget and not repeated; counts what was looked at."""
-        known = self._asked | set(among) | set(self._queue)
-        new: dict[Code, int] = {}
-        for i, row in enumerate(codes.tolist()):
-            if tuple(row) not in known:
-                new.setdefault(tuple(row), i)
-        rows = list(new.values())
-        inside = self._feasible(codes[rows]) if rows else np.zeros(0, dtype=bool)
-        self.proposed += len(rows)
-        self.over_budget += int(len(rows) - inside.sum())
-        return [row for row, ok in zip(rows, inside, strict=True) if ok]
-
-    def _nsga2(self, population: int, seed: int) -> Any:
+    def _nsga2(self, population: int) -> Any:
         algorithm = NSGA2(
             pop_size=population,
-            n_offsprings=1,
+            n_offsprings=self._screen.children if self._screen else 1,
             sampling=np.array(self._queue or [(0,) * len(self._space.parameters)]),
             crossover=_Crossover(self._space),
             mutation=_Mutation(self._space),
             eliminate_duplicates=_Gate(self),
-            seed=seed,
+            seed=self._problem.seed,
         )
-        problem = Problem(
+        if self._screen:
+            algorithm.mating.n_max_iterations = _ROUNDS
+        problem = PymooProblem(
             n_var=len(self._space.parameters),
-            n_obj=len(self._signs),
+            n_obj=len(self._problem.directions),
             xl=0,
             xu=self._space.cardinalities - 1,
             vtype=int,
@@ -145,55 +167,35 @@ class Nsga2Searcher:
         return algorithm
 
     def _fill_queue(self, population: int) -> None:
-        reference = self._space.reference.code
-        if self.fresh(np.array([reference])):
-            self._queue.append(reference)
+        first = np.array([self._space.reference.code, *self._problem.start], dtype=np.int64)
+        self._queue = [as_code(first[row]) for row in self.fresh(first)]
+        for code in self._queue:
+            self._untried.take(code)
         while len(self._queue) < population:
-            code = self._drawn() or self._left()
-            if code is None:
+            drawn = self._untried.any()
+            if drawn is None:
                 return
-            self._queue.append(code)
+            self._untried.take(drawn)
+            self._queue.append(drawn)
 
     def _bred(self) -> Code | None:
         if not self._algorithm.is_initialized:
             return None
+        screen = self._screen
+        codes = screen.breed(self._mated, self.fresh) if screen else self._mated()
+        if not len(codes):
+            return None
+        row = screen.choose(codes) if screen else None
+        return as_code(codes[row or 0])
+
+    def _mated(self) -> Codes:
+        """Children of the parents that are new and inside the budget, shape (N, P)."""
         children = self._algorithm.ask()
         if children is None:
             # pymoo ends the run when mating finds nothing new; other parents may find more.
             self._algorithm.termination.force_termination = False
-            return None
-        return _code(children[0].X)
-
-    def _drawn(self) -> Code | None:
-        for _ in range(_DRAWS):
-            codes = self._space.sample(self._rng, _DRAW)
-            for start in range(0, _DRAW, 8):
-                rows = self.fresh(codes[start : start + 8])
-                if rows:
-                    return _code(codes[start + rows[0]])
-        return None
-
-    def _left(self) -> Code | None:
-        """What neither breeding nor drawing found: the rest of a small space, or neighbours."""
-        if self._space.size <= _ENUMERABLE:
-            if self._enumerated is None:
-                everything = self._rng.permutation(self._space.enumerate())
-                self._enumerated = [_code(row) for row in everything]
-            candidates = self._enumerated
-        else:
-            asked = np.array(sorted(self._asked), dtype=np.int64).reshape(
-                -1, len(self._space.names)
-            )
-            candidates = [_code(row) for row in operators.neighbours(self._space, asked)]
-        while candidates:
-            code = candidates.pop()
-            if self.fresh(np.array([code])):
-                return code
-        return None
-
-
-def _code(row: NDArray[np.int64]) -> Code:
-    return tuple(int(entry) for entry in row)
+            return np.zeros((0, len(self._space.parameters)), dtype=np.int64)
+        return np.asarray(children.get("X"), dtype=np.int64)
 
 
 class _Gate(DuplicateElimination):  # type: ignore[misc]
@@ -207,7 +209,7 @@ class _Gate(DuplicateElimination):  # type: ignore[misc]
         """The part of `pop` that may be evaluated."""
         if len(pop) == 0:
             return pop
-        among = [_code(individual.X) for other in others for individual in other]
+        among = [as_code(individual.X) for other in others for individual in other]
         return pop[self.searcher.fresh(pop.get("X").astype(np.int64), among)]
 
 

@@ -1,0 +1,161 @@
+"""A table of really trained codecs, to compare searchers on: every architecture at every fidelity.
+
+    python experiments/benchmarks/trained_table.py --data PHOTOGRAPHS [--architectures 200]
+
+Architectures of a space are drawn uniformly by a fixed seed, those over the budget left out, and
+each is trained by the proxy, its decoder alone and for squared error alone (perception needs longer
+than hundreds of architectures can be given), at a short fidelity and, going on from it, in full.
+Results are recorded in `--record` as they come, one line of JSON each, and never repeated:
+interrupted, the same command goes on.
+
+Writes `experiments/results/trained_<space>.json`: `space`, `objectives`, what it was trained under,
+and `trained`, a mapping an architecture: `code`, `choices`, every metric at full fidelity, `rungs`
+(fidelity -> metrics), `prices`. Nothing in it was searched for: it is fair to any searcher.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+
+from evaluators.protocol import EvaluationError
+from evaluators.proxy import ProxyEvaluator
+from latency.oracle import LatencyOracle
+from latency.table_files import load_table
+from nas.budget import Gate
+from search_spaces.files import write_atomically
+from search_spaces.load import load_space
+from search_spaces.space import Architecture, SearchSpace
+
+DEVICE = "iphone-17-pro-max"
+LIMITS = {DEVICE: {"encode_ms": 230.0, "decode_ms": 150.0}}
+METRICS = (
+    "bd_rate_psnr", "bd_rate_ms_ssim", "bd_rate_lpips", "psnr", "ms_ssim", "lpips", "bpp_coded",
+    "learned_gain_db", "train_seconds",
+)  # fmt: skip
+PRICES = ("decode_ms", "encode_ms", "kmacs_per_pixel", "parameters", "package_bytes", "peak_bytes")
+
+
+def main() -> None:
+    arguments = _arguments()
+    torch.set_num_threads(1)
+    space = load_space(arguments.space)
+    gate = Gate(space, {DEVICE: LatencyOracle(load_table(DEVICE))}, LIMITS)
+    evaluator = ProxyEvaluator(
+        data=arguments.data, steps=arguments.steps, crops=arguments.crops, batch=arguments.batch,
+        perceptual_weight=0.0, vgg_crops=0,
+    )  # fmt: skip
+    shares = (arguments.short, 1.0)
+    folder = arguments.record.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _recorded(arguments.record)
+    for number, architecture in enumerate(drawn(space, gate, arguments.architectures)):
+        if architecture.key not in done:
+            line = trained(space, architecture, gate, evaluator, folder, shares)
+            done[architecture.key] = line
+            with arguments.record.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+        print(f"{number + 1}/{arguments.architectures} {done[architecture.key]['key']}", flush=True)
+    write_atomically(arguments.out, json.dumps(table(list(done.values()), arguments)) + "\n")
+
+
+def drawn(space: SearchSpace, gate: Gate, count: int) -> list[Architecture]:
+    """The first `count` different ones inside the budget, of one long draw."""
+    codes = space.sample(np.random.default_rng(0), 40 * count)
+    _, first = np.unique(codes, axis=0, return_index=True)
+    codes = codes[np.sort(first)]
+    inside = codes[gate.feasible(codes)][:count]
+    if len(inside) < count:
+        raise SystemExit(f"{space.name} has {len(inside)} of {count} inside the budget")
+    return [space.architecture(code) for code in inside]
+
+
+def trained(
+    space: SearchSpace,
+    architecture: Architecture,
+    gate: Gate,
+    evaluator: ProxyEvaluator,
+    folder: Path,
+    shares: tuple[float, ...],
+) -> dict[str, Any]:
+    """What is recorded of one architecture."""
+    rungs: dict[str, Any] = {}
+    for i, share in enumerate(shares):
+        try:
+            score = evaluator.evaluate(
+                space, architecture, folder, evaluator.seed, fidelities=shares[: i + 1]
+            )
+            rungs[f"{share:g}"] = {name: score[name] for name in METRICS}
+        except EvaluationError as problem:
+            rungs[f"{share:g}"] = {"error": str(problem)}
+    for file in folder.glob(f"*{architecture.key}*"):
+        if architecture != space.reference:
+            file.unlink()  # weights, pictures and checkpoints: the table keeps figures alone
+    price = gate.price(architecture).as_record()
+    return {
+        "key": architecture.key,
+        "code": list(architecture.code),
+        "choices": dict(architecture.choices),
+        **rungs[f"{1.0:g}"],
+        "rungs": rungs,
+        "prices": {name: price[name] for name in PRICES},
+    }
+
+
+def table(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
+    """The published document; failed trainings are counted and left out."""
+    whole = [row for row in rows if all("error" not in rung for rung in row["rungs"].values())]
+    return {
+        "space": Path(arguments.space).stem,
+        "objectives": ["bd_rate_psnr", "decode_ms"],
+        "fidelities": [arguments.short, 1.0],
+        "training": "decoder, squared error alone",
+        "steps": arguments.steps,
+        "batch": arguments.batch,
+        "crops": arguments.crops,
+        "failed": len(rows) - len(whole),
+        "seed": 0,
+        "latency": f"{DEVICE}, analytic",
+        "machine": f"{platform.machine()} {platform.system()}, one thread",
+        "versions": {name: version(name) for name in ("torch", "lpips", "nas-codecs")},
+        "command": "python experiments/benchmarks/trained_table.py --data FOLDER",
+        "trained": whole,
+    }
+
+
+def _recorded(file: Path) -> dict[str, Any]:
+    """Architectures that were trained before; a line that was broken off is left out."""
+    if not file.is_file():
+        return {}
+    whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    file.write_text("".join(whole))
+    return {content["key"]: content for content in map(json.loads, whole)}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", default="sample", help="a folder of photographs, or sample")
+    parser.add_argument("--space", default="tiny")
+    parser.add_argument("--architectures", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--batch", type=int, default=8, help="crops a step")
+    parser.add_argument("--short", type=float, default=0.4, help="share of the steps")
+    parser.add_argument("--crops", type=int, default=12)
+    parser.add_argument("--record", type=Path, default=Path("runs/trained-table/trained.jsonl"))
+    out = Path(__file__).parents[1] / "results" / "trained_tiny.json"
+    parser.add_argument("--out", type=Path, default=out)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

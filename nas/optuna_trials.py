@@ -1,0 +1,99 @@
+"""Between a claim or a trial of ours and what Optuna keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from nas.records import Claim, State, Trial
+from nas.searchers.problem import FULL
+from search_spaces.space import SearchSpace
+
+OUTCOME = "outcome"
+
+_STATES: Mapping[TrialState, State] = {
+    TrialState.RUNNING: "running",
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+}
+
+
+def to_optuna(
+    space: SearchSpace,
+    claim: Claim,
+    owner: str,
+    state: TrialState,
+    attributes: Mapping[str, Any],
+    values: Sequence[float] | None,
+) -> FrozenTrial:
+    """A trial for Optuna's storage.
+
+    Args:
+        space: whose choices are Optuna's categories.
+        claim: what was asked for.
+        owner: of the claim.
+        state: of the trial.
+        attributes: what is known beside the claim.
+        values: of a COMPLETE one.
+    """
+    choices = claim.architecture.choices
+    options = {p.name: CategoricalDistribution(p.choices) for p in space.parameters}
+    return create_trial(
+        state=state,
+        values=values,
+        params=dict(choices),
+        distributions={name: options[name] for name in choices},
+        user_attrs={**_claim_attributes(claim, owner), **attributes},
+        system_attrs={"constraints": list(claim.overshoot)},
+    )
+
+
+def from_optuna(frozen: FrozenTrial) -> Trial:
+    """A trial that `to_optuna` made, as it stands now."""
+    finished = frozen.state.is_finished()
+    # Version 0.1 kept what an outcome holds one by one.
+    attributes = {**frozen.user_attrs, **frozen.user_attrs.get(OUTCOME, {})}
+    failed = frozen.state == TrialState.FAIL
+    values = frozen.values if frozen.state == TrialState.COMPLETE else attributes.get("values")
+    scored = finished and not failed and values is not None
+    return Trial(
+        number=frozen.number,
+        state="complete" if scored else _STATES[frozen.state],
+        ask=attributes["ask"],
+        told_before=attributes["told_before"],
+        told=attributes.get("told") if finished else None,
+        key=attributes["key"],
+        code=tuple(attributes["code"]),
+        choices=attributes["choices"],
+        price=attributes["price"],
+        blocks=attributes["blocks"],
+        values=tuple(values) if scored and values else None,
+        metrics=attributes["metrics"] if finished and not failed else {},
+        error=attributes.get("error") if finished and not scored else None,
+        abandoned=failed and bool(attributes.get("abandoned")),
+        withdrawn=failed and bool(attributes.get("withdrawn")),
+        seconds=attributes.get("seconds") if finished else None,
+        started=frozen.datetime_start.isoformat(timespec="seconds")
+        if frozen.datetime_start
+        else "",
+        fidelity=attributes.get("fidelity", FULL),
+        owner=attributes.get("owner", ""),
+    )
+
+
+def _claim_attributes(claim: Claim, owner: str) -> dict[str, Any]:
+    return {
+        "ask": claim.ask,
+        "told_before": claim.told_before,
+        "key": claim.architecture.key,
+        "code": list(claim.architecture.code),
+        "choices": dict(claim.architecture.choices),
+        "price": dict(claim.price),
+        "blocks": dict(claim.blocks),
+        "owner": owner,
+        "fidelity": claim.fidelity,
+    }
