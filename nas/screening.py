@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -34,9 +35,10 @@ from search_spaces import operators
 from search_spaces.space import Codes, SearchSpace
 
 _FEWEST = 10  # results, before a model is worth anything
-_GROWTH = 0.03  # of the results, until the models are fitted again
+_GROWTH = 0.06  # of the results, until the models are fitted again
 _MOST = 1000  # results that models are fitted to
 _ROUNDS, _ELITE, _DRAWS, _POOL = 6, 40, 1000, 300  # of the evolution on the models
+_ENUMERABLE = 150_000  # architectures whose budget is looked up at once
 _EDGES = {1: 1, 2: 60, 3: 16}  # points of the front by number of objectives: bounds the cells
 _MEMBERS, _WAVES = 24, 200  # of the ensemble; of a draw from its prior
 _SCALES = (3.0, 6.0, 12.0, 25.0)  # squared distances; two architectures differ by about P
@@ -132,6 +134,29 @@ class GaussianProcess:
         return means, np.sqrt(np.maximum(spread**2 - noise, 1e-9))
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What models expect of codes.
+
+    Attributes:
+        codes: canonical, shape (N, P).
+        means: to be minimised, shape (N, K).
+        spread: standard deviations, shape (N, K).
+    """
+
+    codes: Codes
+    means: Values
+    spread: Values
+
+    def __getitem__(self, rows: NDArray[np.int64] | list[int]) -> Expected:
+        return Expected(self.codes[rows], self.means[rows], self.spread[rows])
+
+    def joined(self, other: Expected) -> Expected:
+        """Both, one after the other."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Expected(*(np.concatenate(pair) for pair in pairs))
+
+
 class ModelScreen:
     """Satisfies `nas.searchers.nsga2.Breeder`."""
 
@@ -152,7 +177,8 @@ class ModelScreen:
         self._underway: dict[Code, None] = {}
         self._front = np.zeros((0, len(problem.directions)))  # as the models expect it
         self._known = np.zeros((0, len(self._space.names)), dtype=np.int64)  # codes of the front
-        self._pool = self._known
+        self._pool = Expected(self._known, self._front, self._front)
+        self._inside: Codes | None = None
 
     def learn(self, code: Code, values: Values | None) -> None:
         """Takes in a result, minimised, or that there is none."""
@@ -171,10 +197,11 @@ class ModelScreen:
         """Row of the one that is expected to add most; None while too little is known to tell."""
         if not len(children) or not self._ready():
             return None
-        gains, means = self._gains(children)
+        expected = self._pool if children is self._pool.codes else self._predict(children)
+        gains = self._gains(expected)
         if gains.max() > 0:
             return int(gains.argmax())
-        return int((means / self._scale).sum(axis=1).argmin())
+        return int((expected.means / self._scale).sum(axis=1).argmin())
 
     def breed(self, mate: Callable[[], Codes], fresh: Callable[[Codes], list[int]]) -> Codes:
         """Candidates to choose among: new ones when the models are, otherwise what is left.
@@ -189,26 +216,34 @@ class ModelScreen:
         fitted = self._fitted
         if not self._ready():
             return mate()
-        self._pool = self._pool[fresh(self._pool)]
-        if self._fitted != fitted or len(self._pool) < _POOL // 6:
-            self._pool = self._evolved(mate(), fresh)
-        return self._pool
+        left = self._pool[fresh(self._pool.codes)]
+        if self._fitted != fitted or len(left.codes) < _POOL // 6:
+            left = self._evolved(np.concatenate([left.codes, mate(), self._drawn()]), fresh)
+        self._pool = left
+        return left.codes
 
-    def _evolved(self, children: Codes, fresh: Callable[[Codes], list[int]]) -> Codes:
-        """The best of all candidates and of some generations of their children on the models."""
-        codes = np.concatenate([self._pool, children, self._space.sample(self._rng, _DRAWS)])
-        codes = codes[fresh(codes)]
-        gains, _ = self._gains(codes)
+    def _drawn(self) -> Codes:
+        """Uniformly; where it can be enumerated, of what is inside the budget."""
+        if self._space.size > _ENUMERABLE:
+            return self._space.sample(self._rng, _DRAWS)
+        if self._inside is None:
+            everything = self._space.enumerate()
+            self._inside = everything[self._problem.feasible(everything)]
+        return self._inside[self._rng.permutation(len(self._inside))[:_DRAWS]]
+
+    def _evolved(self, codes: Codes, fresh: Callable[[Codes], list[int]]) -> Expected:
+        """The best of some candidates and of generations of their children on the models."""
+        pool = self._predict(codes[fresh(codes)])
+        gains = self._gains(pool)
         for _ in range(_ROUNDS):
-            parents = np.concatenate([codes[_first(-gains, _ELITE)], self._known])
-            kids = self._kids(parents)
-            kids = kids[fresh(kids)]
-            codes = np.concatenate([codes, kids])
-            gains = np.concatenate([gains, self._gains(kids)[0]])
-            _, once = np.unique(codes, axis=0, return_index=True)
-            kept = once[_first(-gains[once], _POOL)]
-            codes, gains = codes[kept], gains[kept]
-        return codes
+            elite = pool.codes[_first(-gains, _ELITE)]
+            kids = self._kids(np.concatenate([elite, self._known]))
+            pool = pool.joined(self._predict(kids[fresh(kids)]))
+            pool = pool[np.sort(np.unique(pool.codes, axis=0, return_index=True)[1])]
+            gains = self._gains(pool)
+            kept = _first(-gains, _POOL)
+            pool, gains = pool[kept], gains[kept]
+        return pool
 
     def _kids(self, parents: Codes) -> Codes:
         """Half of them of one parent, half of them of two."""
@@ -217,10 +252,10 @@ class ModelScreen:
         first[half:] = operators.crossover(self._space, first[half:], second[half:], self._rng)
         return operators.mutate(self._space, first, self._rng)
 
-    def _gains(self, codes: Codes) -> tuple[Values, Values]:
-        """What each is expected to add, shape (N,), and its expected values, shape (N, K)."""
-        means, spread = self._predict(codes)
-        return expected_gain(*self._cells, means, spread), means
+    def _gains(self, expected: Expected) -> Values:
+        """Hypervolume that each is expected to add, shape (N,)."""
+        lower, upper = cells(self._front, self._reference)
+        return expected_gain(lower, upper, expected.means, expected.spread)
 
     def _ready(self) -> bool:
         """Fits the models where there is enough that is new; False where too little is known."""
@@ -246,12 +281,11 @@ class ModelScreen:
         self._train(codes, values)
         if self._underway:  # as expected: nobody else has to find out the same
             underway = np.array(list(self._underway), dtype=np.int64)
-            means, _ = self._predict(underway)
+            means = self._predict(underway).means
             codes, values = np.concatenate([codes, underway]), np.concatenate([values, means])
             self._train(codes, values)
         self._front, self._known = self._front[:0], self._known[:0]
         self._expect(codes)
-        self._thin()
 
     def _train(self, codes: Codes, values: Values) -> None:
         """Fits the models of those objectives that are not priced."""
@@ -264,24 +298,21 @@ class ModelScreen:
     def _thin(self) -> None:
         """Leaves few enough of the front for quick gains."""
         count = _EDGES[len(self._scale)]
-        if len(self._front) > count:
+        if len(self._front) > 3 * count // 2:
             kept = _spread(self._front, self._reference, count)
             self._front, self._known = self._front[kept], self._known[kept]
 
     def _expect(self, codes: Codes) -> None:
         """Adds what the models expect of codes to the front."""
-        means, _ = self._predict(codes)
+        means = self._predict(codes).means
         values = np.concatenate([self._front, means])
         keep = non_dominated(values)
         self._front = values[keep]
         self._known = np.concatenate([self._known, codes])[keep]
+        self._thin()
 
-    @property
-    def _cells(self) -> tuple[Values, Values]:
-        return cells(self._front, self._reference)
-
-    def _predict(self, codes: Codes) -> tuple[Values, Values]:
-        """Means and standard deviations, shapes (N, K); a price has a deviation of 0."""
+    def _predict(self, codes: Codes) -> Expected:
+        """What the models and the prices say; a price is certain."""
         means = self._problem.minimised_prices(codes)
         spread = np.zeros_like(means)
         features = features_of(self._space, codes)
@@ -291,13 +322,13 @@ class ModelScreen:
                 mean, deviation = model.predict(features[unknown])
                 means[unknown, column] = self._middle[column] + self._scale[column] * mean
                 spread[unknown, column] = self._scale[column] * deviation
-        return means, spread
+        return Expected(codes, means, spread)
 
 
 class RidgeScreen(ModelScreen):
     """Screens with ensembles of kernel ridge regressions."""
 
-    def __init__(self, problem: Problem, children: int = 200) -> None:
+    def __init__(self, problem: Problem, children: int = 100) -> None:
         """As `ModelScreen`."""
         super().__init__(problem, RidgeEnsemble, children)
 
@@ -305,7 +336,7 @@ class RidgeScreen(ModelScreen):
 class GaussianProcessScreen(ModelScreen):
     """Screens with Gaussian processes."""
 
-    def __init__(self, problem: Problem, children: int = 200) -> None:
+    def __init__(self, problem: Problem, children: int = 100) -> None:
         """As `ModelScreen`."""
         super().__init__(problem, GaussianProcess, children)
 
@@ -346,13 +377,20 @@ def cells(front: Values, reference: Values) -> tuple[Values, Values]:
     if len(reference) == 1:
         return np.full((1, 1), -np.inf), np.array([[min([reference[0], *front[:, 0]])]])
     levels = np.unique(front[:, -1])
-    lower, upper = [], []
-    for low, high in zip([-np.inf, *levels], [*levels, reference[-1]], strict=True):
-        below = front[front[:, -1] <= low][:, :-1]
-        corners = cells(below, reference[:-1])
-        lower.append(np.insert(corners[0], len(reference) - 1, low, axis=1))
-        upper.append(np.insert(corners[1], len(reference) - 1, high, axis=1))
-    return np.concatenate(lower), np.concatenate(upper)
+    lows, highs = np.append(-np.inf, levels), np.append(levels, reference[-1])
+    if len(reference) == 2:
+        ordered = front[np.argsort(front[:, 1])]
+        best = np.append(reference[0], np.minimum.accumulate(ordered[:, 0]))
+        until = np.searchsorted(ordered[:, 1], lows, side="right")
+        upper = np.column_stack([best[until], highs])
+        return np.column_stack([np.full(len(lows), -np.inf), lows]), upper
+    slices = [cells(front[front[:, -1] <= low][:, :-1], reference[:-1]) for low in lows]
+    column = len(reference) - 1
+    pairs = list(zip(slices, zip(lows, highs, strict=True), strict=True))
+    return (
+        np.concatenate([np.insert(s[0], column, low, axis=1) for s, (low, _) in pairs]),
+        np.concatenate([np.insert(s[1], column, high, axis=1) for s, (_, high) in pairs]),
+    )
 
 
 def expected_gain(lower: Values, upper: Values, means: Values, spread: Values) -> Values:

@@ -9,7 +9,8 @@ minute does not; the processor's seconds are counted. Then every photograph of D
 scored level: bytes are written, read again and decoded. AVIF's picture is that of the lowest
 quality whose file is no smaller than ours: it never has fewer bytes. Both are scored by PSNR,
 MS-SSIM and LPIPS with alex, which was in the loss, and vgg, which was not. With `--codec`, a codec
-file that was trained so before is compared, nothing is trained.
+file that was trained so before is compared, nothing is trained. The page shows pictures of another
+folder (`--pictures`), by default the packaged ones: they may be passed on.
 
 Writes `experiments/results/perceptual.json` and beside it a page of pictures, `perceptual.html`.
 """
@@ -83,19 +84,23 @@ def main() -> None:
         write_atomically(_about(file), json.dumps(train(arguments, file), indent=1) + "\n")
     codec = load_codec(file)
     photos = _all_photos(arguments.photos)[: arguments.limit]
-    rows, shown = [], []
+    rows = []
     for i, photo in enumerate(photos):
         pairs = [compared(codec, photo, level) for level in LEVELS]
         rows.append([pair.scores for pair in pairs])
-        shown.append(_shown(photo, pairs[LEVELS.index(arguments.level)]))
         log.info("%d/%d %s %s", i + 1, len(photos), photo.name, _line(pairs))
     result = concluded(rows) | {
         "photographs": [photo.name for photo in photos],
+        "pictures": arguments.pictures,
         "training": json.loads(_about(file).read_text()),
         **_provenance(arguments),
     }
     write_atomically(arguments.out, json.dumps(result, indent=1) + "\n")
-    write_atomically(arguments.out.with_suffix(".html"), page(_chosen(shown), result))
+    shown = [
+        _shown(photo, compared(codec, photo, arguments.level))
+        for photo in _all_photos(arguments.pictures)[: arguments.limit]
+    ]
+    write_atomically(arguments.out.with_suffix(".html"), page(shown, result))
     print(json.dumps({k: result[k] for k in ("levels", "bd_rate_against_avif")}, indent=1))
 
 
@@ -235,12 +240,6 @@ def _shown(photo: Photo, pair: Pair) -> Shown:
     return Shown(photo.name, pictures, pair.scores)
 
 
-def _chosen(shown: Sequence[Shown]) -> list[Shown]:
-    """Every fourth, and the one where AVIF comes off best: a page of our best would say nothing."""
-    worst = max(shown, key=lambda s: s.scores["ours"]["lpips"] - s.scores["avif"]["lpips"])
-    return [*shown[::4], *([worst] if worst not in shown[::4] else [])]
-
-
 def _line(pairs: Sequence[Pair]) -> str:
     """LPIPS of both at every rate."""
     shown = []
@@ -272,6 +271,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--codec", type=Path, help="a codec file to compare without training")
     parser.add_argument("--level", type=int, default=3, choices=LEVELS, help="of the page")
+    parser.add_argument(
+        "--pictures", default="sample", help="shown on the page: a folder, or sample"
+    )
     parser.add_argument("--limit", type=int, default=10_000, help="photographs at most")
     out = Path(__file__).parents[1] / "results" / "perceptual.json"
     parser.add_argument("--out", type=Path, default=out)

@@ -54,8 +54,8 @@ def page(shown: Sequence[Shown], result: Mapping[str, Any]) -> str:
 <p>Means over {len(result["photographs"])} photographs; AVIF ({escape(result["avif"])}) never has
 fewer bytes. <code>{escape(result["command"])}</code></p>
 <table><tr><th>level</th>{head}</tr>{rows}</table>
-<p>Cuts from the middle of every fourth photograph, and of the one where AVIF comes off best;
-figures are of the whole photograph.</p>
+<p>Cuts from the middle of the {len(shown)} photographs of {escape(result["pictures"])}, all of
+them, at one level; figures are of the whole photograph.</p>
 {pictures}</html>
 """
 

@@ -92,12 +92,15 @@ def _jobs(
 ) -> list[Job]:
     """Short ones first, the reference before all."""
     numbered = [(REFERENCE, space.reference.code), *enumerate(codes)]
-    lengths = (arguments.steps, arguments.longer * arguments.steps)
+    seeds = {
+        arguments.steps: arguments.short_seeds or arguments.seeds,
+        arguments.longer * arguments.steps: arguments.seeds,
+    }
     untrained = [Job(number, code, 0, 0) for number, code in numbered]
     return untrained + [
         Job(number, code, seed, steps)
-        for steps in lengths
-        for seed in range(arguments.seeds)
+        for steps, count in seeds.items()
+        for seed in range(count)
         for number, code in numbered
     ]
 
@@ -159,6 +162,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--longer", type=int, default=8)
     parser.add_argument("--architectures", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--short-seeds", type=int, help="of the short runs; default: as many")
     parser.add_argument("--draw", type=int, default=0, help="seed of the architectures")
     parser.add_argument("--crops", type=int, default=24)
     parser.add_argument("--shared-steps", type=int, default=1200)

@@ -34,7 +34,11 @@ def analysed(
     metrics = {}
     for metric in ("psnr", "lpips"):
         untrained = bd_rates(done, kept, 1, 0, metric).mean((1, 2))
-        short, long = (bd_rates(done, kept, arguments.seeds, steps, metric) for steps in lengths)
+        seeds = (arguments.short_seeds or arguments.seeds, arguments.seeds)
+        short, long = (
+            bd_rates(done, kept, count, steps, metric)
+            for count, steps in zip(seeds, lengths, strict=True)
+        )
         # Smaller BD-rates are better, as for the long runs; more of a size is taken as better.
         guesses = {"untrained": untrained, **{n: -np.asarray(v) for n, v in known.items()}}
         metrics[metric] = concluded(short, long, guesses)
@@ -69,6 +73,7 @@ def analysed(
         f" --longer {arguments.longer} --architectures {count} --seeds {arguments.seeds}"
         f" --draw {arguments.draw} --crops {arguments.crops}"
         f" --shared-steps {arguments.shared_steps}"
+        + (f" --short-seeds {arguments.short_seeds}" if arguments.short_seeds else "")
         + (f" --batch {arguments.batch}" if arguments.batch else "")
         + (" --anchor experiments/results/anchor.safetensors" if arguments.anchor else ""),
         "runs": dict(done),
@@ -86,21 +91,25 @@ def concluded(short: Floats, long: Floats, guesses: Mapping[str, Floats]) -> dic
 
     Args:
         short: BD-rates, shape (architectures, seeds, sets), per cent.
-        long: likewise, of the long runs.
+        long: likewise, of the long runs; at least as many seeds, two or more.
         guesses: what is known without training, a figure an architecture, smaller ones better.
     """
     spreads = _spreads(long)
     resolved = spreads["architectures"] > max(spreads["seeds"], spreads["sets"])
-    foretold = [
-        (short[:, i].mean(-1), np.delete(long, i, axis=1).mean((1, 2)))
-        for i in range(short.shape[1])
-    ]
+    foretold, again = (
+        [
+            (runs[:, i].mean(-1), np.delete(long, i, axis=1).mean((1, 2)))
+            for i in range(runs.shape[1])
+        ]
+        for runs in (short, long)
+    )
     truth = long.mean((1, 2))
     return {
         "spread_percent": spreads,
         "resolved": bool(resolved),
         "void": not resolved,
         "tau": with_interval(foretold),
+        "tau_of_one_long_run": with_interval(again),
         "tau_between_long_seeds": _between_seeds(long),
         **{f"tau_of_{name}": with_interval([(values, truth)]) for name, values in guesses.items()},
     }

@@ -24,7 +24,7 @@ from nas.searchers.untried import Untried, as_code
 from search_spaces import operators
 from search_spaces.space import Codes, SearchSpace
 
-_ROUNDS = 10  # of mating, to fill the children up: most of them are new and feasible near parents
+_ROUNDS = 3  # of mating, to fill the children up: most of them are new and feasible near parents
 
 
 class Screen(Protocol):

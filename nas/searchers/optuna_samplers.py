@@ -8,10 +8,10 @@ Parameters are suggested one after the other, those under a condition only where
 models them too (multivariate, in groups); Optuna's NSGA-II breeds only what every architecture has
 and draws the others uniformly.
 
-A proposal costs more the more results there are, on 12 parameters and one core: NSGA-II takes about
-0.04 s at 10,000 results; TPE takes 0.05 s at 1,000, 0.2 s at 3,000 and 0.7 s at 10,000. An ask takes
-one or two proposals, at most 20. A recorded search is gone on with by repeating its asks: of 10,000,
-that is minutes with NSGA-II and more than an hour with TPE.
+A proposal costs more the more results there are, on 12 parameters and one core: NSGA-II takes
+about 0.04 s at 10,000 results; TPE takes 0.05 s at 1,000, 0.2 s at 3,000 and 0.7 s at 10,000. An
+ask takes one or two proposals, at most 20. A recorded search is gone on with by repeating its asks:
+of 10,000, that is minutes with NSGA-II and more than an hour with TPE.
 """
 
 from __future__ import annotations
