@@ -105,8 +105,7 @@ def run_search(search: Search, progress: Progress) -> Generator[Progress]:
         # Should the storage be gone too, whoever opens it next abandons these claims.
         with suppress(StudyError):
             _count(search)
-            for number in progress.running:
-                search.store.fail(number, "abandoned: its search was stopped", void="abandoned")
+            search.store.give_up()
 
 
 def _count(search: Search) -> None:

@@ -164,8 +164,15 @@ class TrialStore:
     def abandon(self) -> None:
         """Gives up what drivers that are gone had claimed."""
         living = {self.lease.owner, *self.lease.others()}
-        for trial in self.trials():
-            if trial.state == "running" and trial.owner not in living:
+        self._abandon([t for t in self.trials() if t.owner not in living])
+
+    def give_up(self) -> None:
+        """Gives up what this driver has claimed: also a claim that it was stopped at recording."""
+        self._abandon([t for t in self.trials() if t.owner == self.lease.owner])
+
+    def _abandon(self, trials: Sequence[Trial]) -> None:
+        for trial in trials:
+            if trial.state == "running":
                 with suppress(StudyError):  # another driver was quicker
                     self.fail(trial.number, "abandoned: its search was stopped", void="abandoned")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evaluators.protocol import Direction
-from nas import pareto, screening
+from nas import expected_gain, pareto, screening, surrogates
 from nas.screening import GaussianProcessScreen, ModelScreen, RidgeScreen
 from nas.searchers.nsga2 import Nsga2Searcher
 from nas.searchers.problem import Ask, Problem
@@ -238,13 +238,13 @@ def test_small_space_is_screened_to_its_end() -> None:
 def test_models_are_fitted_to_a_bounded_number_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screening, "_MOST", 50)
     fitted: list[int] = []
-    fit = screening.RidgeEnsemble.fit
+    fit = surrogates.RidgeEnsemble.fit
 
-    def counted(model: screening.RidgeEnsemble, features: NDArray, values: NDArray) -> None:
+    def counted(model: surrogates.RidgeEnsemble, features: NDArray, values: NDArray) -> None:
         fitted.append(len(values))
         fit(model, features, values)
 
-    monkeypatch.setattr(screening.RidgeEnsemble, "fit", counted)
+    monkeypatch.setattr(surrogates.RidgeEnsemble, "fit", counted)
     task = problem()
     searcher = Nsga2Searcher(task, screen=RidgeScreen(task))
     codes = np.unique(SPACE.sample(np.random.default_rng(0), 250), axis=0)
@@ -266,7 +266,9 @@ def test_certain_values_gain_exactly_what_the_hypervolume_grows_by(data: st.Data
     front = rng.integers(0, 8, (data.draw(st.integers(0, 9)), objectives)).astype(float)
     added = rng.integers(0, 9, (5, objectives)).astype(float)
     reference = np.full(objectives, 7.0)
-    gains = screening.expected_gain(*screening.cells(front, reference), added, np.zeros_like(added))
+    gains = expected_gain.expected_gain(
+        *expected_gain.cells(front, reference), added, np.zeros_like(added)
+    )
     inside = [row for row in front if (row < reference).all()]
     before = pareto.hypervolume(np.array(inside).reshape(-1, objectives), reference)
     for row, gain in zip(added, gains, strict=True):
@@ -278,26 +280,47 @@ def test_certain_values_gain_exactly_what_the_hypervolume_grows_by(data: st.Data
 def test_uncertain_values_gain_what_draws_of_them_gain() -> None:
     rng = np.random.default_rng(0)
     front = np.array([[1.0, 4.0], [2.0, 2.0], [4.0, 1.0]])
-    boxes = screening.cells(front, np.array([5.0, 5.0]))
+    boxes = expected_gain.cells(front, np.array([5.0, 5.0]))
     means, spread = np.array([[1.5, 2.5]]), np.array([[0.7, 0.4]])
     drawn = means + spread * rng.normal(size=(200_000, 2))
-    gains = screening.expected_gain(*boxes, drawn, np.zeros_like(drawn))
+    gains = expected_gain.expected_gain(*boxes, drawn, np.zeros_like(drawn))
     error = gains.std() / 200_000**0.5
-    assert screening.expected_gain(*boxes, means, spread)[0] == pytest.approx(
+    assert expected_gain.expected_gain(*boxes, means, spread)[0] == pytest.approx(
         gains.mean(), abs=4 * error
     )
 
 
-@pytest.mark.parametrize("model", [screening.RidgeEnsemble, screening.GaussianProcess])
+@pytest.mark.parametrize("model", [surrogates.RidgeEnsemble, surrogates.GaussianProcess])
 def test_errors_of_a_model_are_about_as_large_as_it_says(
-    model: type[screening.RidgeEnsemble] | type[screening.GaussianProcess],
+    model: type[surrogates.RidgeEnsemble] | type[surrogates.GaussianProcess],
 ) -> None:
     rng = np.random.default_rng(0)
     codes, others = SPACE.sample(rng, 80), SPACE.sample(rng, 500)
     middle, scale = loss(others).mean(), loss(others).std()
     learner = model(0)
-    learner.fit(screening.features_of(SPACE, codes), (loss(codes) - middle) / scale)
-    means, spread = learner.predict(screening.features_of(SPACE, others))
+    learner.fit(surrogates.features_of(SPACE, codes), (loss(codes) - middle) / scale)
+    means, spread = learner.predict(surrogates.features_of(SPACE, others))
     error = means - (loss(others) - middle) / scale
     assert np.sqrt((error**2).mean()) < 0.7
     assert 0.5 < np.sqrt(((error / spread) ** 2).mean()) < 2
+
+
+class Cheapest:
+    """A screen of somebody's own: takes the cheapest child."""
+
+    children = 30
+
+    def learn(self, code: tuple[int, ...], values: NDArray[np.float64] | None) -> None: ...
+
+    def asked(self, code: tuple[int, ...]) -> None: ...
+
+    def choose(self, children: Codes) -> int | None:
+        return int(cost(children).argmin())
+
+
+def test_screen_that_breeds_nothing_chooses_among_the_children() -> None:
+    task = problem()
+    chosen = search(Nsga2Searcher(task, screen=Cheapest()), 40)
+    codes = np.array([ask.architecture.code for ask in chosen])
+    assert len(np.unique(codes, axis=0)) == 40
+    assert cost(codes[30:]).mean() < cost(codes[:12]).mean()

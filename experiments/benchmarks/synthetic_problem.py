@@ -202,9 +202,10 @@ class SyntheticProblem:
             "size": SPACE.size,
             "feasible_share": len(self.inside) / SPACE.size,
             "front": len(self.front),
-            "main_effects_share": [round(s, 3) for s in self.main_effects_shares()],
+            "main_effects_share": [round(s, 3) for s in self.main_effects_shares],
         }
 
+    @cached_property
     def main_effects_shares(self) -> list[float]:
         """Of the variance over the space of each trained objective, what main effects explain."""
         states = SPACE.rules.states(SPACE.sample(np.random.default_rng(0), 50_000))

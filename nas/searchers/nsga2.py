@@ -8,7 +8,7 @@ With a screen, hundreds of children are bred for an ask and the most promising o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -40,6 +40,15 @@ class Screen(Protocol):
         """Takes in that an architecture is being evaluated."""
         ...
 
+    def choose(self, children: Codes) -> int | None:
+        """Row of the most promising one; None while too little is known to tell."""
+        ...
+
+
+@runtime_checkable
+class Breeder(Protocol):
+    """A screen that has candidates of its own beside NSGA-II's children."""
+
     def breed(self, mate: Callable[[], Codes], fresh: Callable[[Codes], list[int]]) -> Codes:
         """What there is to choose among, shape (N, P): new, inside the budget.
 
@@ -48,10 +57,6 @@ class Screen(Protocol):
             fresh: canonical codes, shape (N, P), to the rows that are new, inside the budget and
                 not repeated.
         """
-        ...
-
-    def choose(self, children: Codes) -> int | None:
-        """Row of the most promising one; None while too little is known to tell."""
         ...
 
 
@@ -182,7 +187,10 @@ class Nsga2Searcher:
         if not self._algorithm.is_initialized:
             return None
         screen = self._screen
-        codes = screen.breed(self._mated, self.fresh) if screen else self._mated()
+        if isinstance(screen, Breeder):
+            codes = screen.breed(self._mated, self.fresh)
+        else:
+            codes = self._mated()
         if not len(codes):
             return None
         row = screen.choose(codes) if screen else None
