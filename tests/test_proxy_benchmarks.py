@@ -31,7 +31,8 @@ def test_a_codec_is_trained_and_compared_with_avif_that_never_has_fewer_bytes(
         cut = photo.convert("RGB").crop((0, 0, 256, 256))
     cut.save(tmp_path / "photos/a<b.png")
     cut.save(tmp_path / "photos/not-scored.png")
-    run(tmp_path, "perceptual.py", "--photos", "photos", "--steps", "1", "--limit", "1")
+    options = ("--photos", "photos", "--pictures", "photos", "--steps", "1", "--limit", "1")
+    run(tmp_path, "perceptual.py", *options)
     result = json.loads((tmp_path / "result.json").read_text())
     assert load_codec(tmp_path / "result.safetensors").design.parameters
     assert result["training"]["cpu_seconds"] > 0

@@ -212,7 +212,7 @@ def searched(wanted: Run) -> Run:
 def _searcher(wanted: Run, setting: Setting) -> Searcher:
     name, problem = wanted["searcher"], setting.problem(wanted["seed"])
     if name == "nsga2-gaussian-process":
-        return make_searcher(OURS, problem, model="gaussian-process")
+        return make_searcher(OURS, problem, model="gp")
     if name.endswith("-rungs"):
         fidelities = setting.fidelities if isinstance(setting, Table) else (0.3, 1.0)
         return make_searcher(name.removesuffix("-rungs"), problem, fidelities=fidelities)

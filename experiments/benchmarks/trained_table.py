@@ -33,6 +33,7 @@ from evaluators.proxy import ProxyEvaluator
 from latency.oracle import LatencyOracle
 from latency.table_files import load_table
 from nas.budget import Gate
+from nas.device_pricing import DevicePricer
 from search_spaces.files import write_atomically
 from search_spaces.load import load_space
 from search_spaces.space import Architecture, SearchSpace
@@ -50,10 +51,11 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(1)
     space = load_space(arguments.space)
-    gate = Gate(space, {DEVICE: LatencyOracle(load_table(DEVICE))}, LIMITS)
+    pricer = DevicePricer(space, {DEVICE: LatencyOracle(load_table(DEVICE))})
+    gate = Gate(pricer, LIMITS)
     evaluator = ProxyEvaluator(
         data=arguments.data, steps=arguments.steps, crops=arguments.crops, batch=arguments.batch,
-        perceptual_weight=0.0, vgg_crops=0,
+        perceptual_weight=0.0, vgg_crops=0, shared_steps=arguments.shared_steps,
     )  # fmt: skip
     shares = (arguments.short, 1.0)
     folder = arguments.record.parent
@@ -150,6 +152,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=8, help="crops a step")
     parser.add_argument("--short", type=float, default=0.4, help="share of the steps")
+    parser.add_argument("--shared-steps", type=int, default=1200)
     parser.add_argument("--crops", type=int, default=12)
     parser.add_argument("--record", type=Path, default=Path("runs/trained-table/trained.jsonl"))
     out = Path(__file__).parents[1] / "results" / "trained_tiny.json"

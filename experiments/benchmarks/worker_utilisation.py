@@ -1,6 +1,6 @@
 """How busy a search keeps its workers, and what the driver costs.
 
-    python experiments/benchmarks/worker_utilisation.py [--workers 8 256] [--trials 2000 10000]
+    python experiments/benchmarks/worker_utilisation.py [--workers 8 256] [--trials 1000 10000]
         [--real-trials 60]
 
 Simulated workers: evaluations take log-normal times with a mean of 30 s on a clock of their own,
@@ -207,7 +207,7 @@ def experiment_file(folder: Path, study: str, trials: int, mean_seconds: float =
 
 def main() -> None:
     arguments = _arguments()
-    result: dict[str, Any] = {"simulated": [], **_provenance()}
+    result: dict[str, Any] = {"simulated": [], **_provenance(arguments)}
     with tempfile.TemporaryDirectory() as name:
         for workers, trials in zip(arguments.workers, arguments.trials, strict=True):
             result["simulated"].append(simulated(workers, trials, Path(name)))
@@ -218,14 +218,16 @@ def main() -> None:
     print(json.dumps(result, indent=1))
 
 
-def _provenance() -> dict[str, Any]:
+def _provenance(arguments: argparse.Namespace) -> dict[str, Any]:
+    workers, trials = (" ".join(map(str, x)) for x in (arguments.workers, arguments.trials))
     return {
         "mean_seconds": MEAN_SECONDS,
         "sigma": SIGMA,
         "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "versions": {n: version(n) for n in ("pymoo", "optuna", "ray", "scikit-learn", "numpy")},
-        "command": "python experiments/benchmarks/worker_utilisation.py",
+        "command": "python experiments/benchmarks/worker_utilisation.py"
+        f" --workers {workers} --trials {trials} --real-trials {arguments.real_trials}",
     }
 
 
