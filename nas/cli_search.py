@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -110,6 +111,12 @@ def _search(
     unlowered = gate.unlowered(rng)
     if not unlowered:
         gate.require_feasible(rng)
+    cores = os.cpu_count() or 1
+    if not ray_address and (experiment.workers or 1) > cores:
+        display.say(
+            f"workers: {experiment.workers} share {cores} cores, so that each takes longer;"
+            " state fewer, or a cluster with --ray-address"
+        )
     with cli_setup.workers(experiment, ray_address) as workers:
         size = f"{experiment.space.size:,} architectures of {experiment.space.name}"
         display.say(f"{experiment.study}: {size}, {workers.count} workers")

@@ -123,7 +123,7 @@ def test_over_budget_architecture_is_never_trained(tmp_path: Path, cluster: str)
 
 
 def test_candidates_that_fail_do_not_end_the_search(tmp_path: Path, cluster: str) -> None:
-    faults = {"diverging_depth": 2, "failing_depth": 3, "exiting_depth": 4}
+    faults = {"diverging_depth": 2, "failing_depth": 3, "exiting_depth": 4, "hoarding_depth": 5}
     # All in the first population: which are asked for does not hang on what finishes first.
     first = {"population": 24}
     toy.write_experiment(tmp_path, proxy=faults, trials=24, workers=2, searcher=first)
@@ -134,7 +134,8 @@ def test_candidates_that_fail_do_not_end_the_search(tmp_path: Path, cluster: str
     assert errors[2] == "loss is not a finite number"
     assert errors[3] == "collapsed: the output is constant"
     assert "its process ended in the middle" in (errors[4] or "")
-    assert {errors[depth] for depth in errors if depth not in (2, 3, 4)} == {None}
+    assert "allocate memory" in (errors[5] or "")
+    assert {errors[depth] for depth in errors if depth not in (2, 3, 4, 5)} == {None}
     assert len(recorded) == len({trial.key for trial in recorded}) == 24
     failed = next(trial for trial in recorded if trial.error == errors[3])
     log = tmp_path / f"runs/toy/logs/trial-{failed.number:04d}.log"

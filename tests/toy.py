@@ -157,6 +157,7 @@ class ToyEvaluator:
         diverging_depth: loses its numbers.
         failing_depth: says that it collapsed.
         exiting_depth: takes its process with it.
+        hoarding_depth: wants more memory than there is.
         steps: of a training; more of them leave less noise.
         noise: that the seed adds to the loss, at one step.
         stops_early: gives up what is less accurate than a candidate as cheap.
@@ -167,6 +168,7 @@ class ToyEvaluator:
     diverging_depth: int = 0
     failing_depth: int = 0
     exiting_depth: int = 0
+    hoarding_depth: int = 0
     levels: tuple[int, ...] = (1, 2)
     steps: int = 1
     noise: float = 0.0
@@ -201,6 +203,10 @@ class ToyEvaluator:
         print(f"evaluating {architecture.key} in {os.getpid()}")
         time.sleep(self.seconds)
         depth, width = architecture.choices["depth"], architecture.choices["width"]
+        if depth == self.hoarding_depth:
+            import torch
+
+            torch.empty(2**60, dtype=torch.uint8)
         if depth == self.exiting_depth:
             os._exit(9)
         if depth == self.failing_depth:
