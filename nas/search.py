@@ -116,6 +116,7 @@ def _start_next(search: Search, progress: Progress) -> bool:
     """Starts one evaluation; False when there is none to start now."""
     shared = search.store.shared()
     if shared:
+        search.store.abandon()
         catch_up(search.searcher, search.gate, search.store, progress)
     claim = _next(search, progress)
     if claim is None:

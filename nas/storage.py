@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy.engine import URL
 
 LOCK_SECONDS = 5
+_ATTEMPTS = 10
 
 
 class StudyError(ValueError):
@@ -86,7 +88,20 @@ def _open(url: str) -> BaseStorage:
     sqlite = _parsed(url).get_backend_name() == "sqlite"
     arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
     with one_line_errors(url):
-        return get_storage(RDBStorage(url, engine_kwargs=arguments))
+        for attempt in range(_ATTEMPTS):
+            try:
+                return get_storage(RDBStorage(url, engine_kwargs=arguments))
+            except sqlalchemy.exc.SQLAlchemyError as problem:
+                # Two drivers that begin at once both make the tables; the later one finds them.
+                if attempt == _ATTEMPTS - 1 or not _being_made(problem):
+                    raise
+                time.sleep(0.2)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _being_made(problem: Exception) -> bool:
+    reason = str(problem)
+    return "alembic_version" in reason or "already exists" in reason or "version_info" in reason
 
 
 def _parsed(url: str) -> URL:

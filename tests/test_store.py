@@ -16,6 +16,7 @@ import toy
 
 from nas import lease
 from nas.entries import study_document
+from nas.processes import runs
 from nas.records import Claim, StudyRecord
 from nas.storage import StudyError, shown
 from nas.store import TrialStore
@@ -100,6 +101,23 @@ def test_claims_of_a_living_process_are_left_to_it(url: str, space: SearchSpace)
     first.lease.release()
     second.abandon()
     assert first.trials()[0].abandoned
+
+
+def test_process_that_ended_unasked_after_does_not_live() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    deadline = time.monotonic() + 30
+    while runs(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not runs(process.pid)
+    assert process.wait() == 0
+
+
+def test_storage_is_made_by_several_at_once(url: str) -> None:
+    code = "import sys; from nas.storage import create_storage; create_storage(sys.argv[1])"
+    command = [sys.executable, "-c", code, url]
+    drivers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    said = [process.communicate(timeout=60)[1] for process in drivers]
+    assert [process.returncode for process in drivers] == [0] * 4, said
 
 
 def test_study_that_two_have_searched_at_once_stays_a_shared_one(url: str) -> None:
