@@ -8,7 +8,6 @@ when theirs are equal.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,6 @@ from evaluators.cache import Crops, TrainingCache
 from evaluators.devices import mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
-from evaluators.protocol import EvaluationError
 from evaluators.run import Run
 from evaluators.training import grouped
 from search_spaces.codec.edge_modules import Head, LatentStem, PatchCoefficients, Stem
@@ -150,8 +148,7 @@ def _step(run: Run, cache: TrainingCache) -> None:
     perceptual = run.step >= recipe.perceptual_from * recipe.steps
     weight = recipe.perceptual_weight if perceptual else 0.0
     loss = _loss(run.codec, cache.draw(recipe.batch, run.rng), weight, device, run.rng)
-    run.take_step(loss)
-    _report(run.step, recipe.steps, loss.item())
+    run.take_step(loss, "decoder: step %d of %d, error %.4f of linear")
 
 
 def step_seconds(codec: Codec, recipe: Recipe, device: torch.device) -> float:
@@ -208,13 +205,6 @@ def _turned(image: Tensor, pixels: Tensor, rng: np.random.Generator) -> tuple[Te
     if rng.random() < 0.5:
         return image.transpose(2, 3), pixels.transpose(2, 3)
     return image, pixels
-
-
-def _report(step: int, steps: int, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise EvaluationError(f"diverged: loss is {loss} at step {step}")
-    if step % 50 == 1 or step == steps:
-        log.info("decoder: step %d of %d, error %.4f of linear", step, steps, loss)
 
 
 def _energy(coefficients: PatchCoefficients, image: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from evaluators.devices import mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.perceptual import load_lpips
 from evaluators.photos import Photo
-from evaluators.protocol import EvaluationError
 from evaluators.run import Run
 from evaluators.training import parameter_groups, random_crops
 from search_spaces.codec.constants import LEVELS
@@ -192,8 +191,7 @@ def _step(run: Run, photos: Sequence[Photo]) -> None:
     torch.set_rng_state(run.noise)
     loss = _loss(run.codec, images, levels, recipe.perception(run.step), recipe)
     run.noise = torch.get_rng_state()
-    run.take_step(loss)
-    _report(run.step, recipe.steps, loss.item())
+    run.take_step(loss, "codec: step %d of %d, loss %.4f")
 
 
 def _loss(
@@ -228,10 +226,3 @@ def _perceptual(decoded: Tensor, images: Tensor, recipe: JointRecipe) -> Tensor:
         distance = lpips(decoded, images).float()
     cost: Tensor = recipe.ms_ssim_weight * (1 - similarity) + recipe.lpips_weight * distance
     return cost
-
-
-def _report(step: int, steps: int, loss: float) -> None:
-    if not math.isfinite(loss):
-        raise EvaluationError(f"diverged: loss is {loss} at step {step}")
-    if step % 50 == 1 or step == steps:
-        log.info("codec: step %d of %d, loss %.4f", step, steps, loss)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, Protocol
@@ -12,7 +14,10 @@ from torch import nn
 
 from evaluators.averages import Averages
 from evaluators.devices import fused_adam
+from evaluators.protocol import EvaluationError
 from search_spaces.codec.model import Codec
+
+log = logging.getLogger(__name__)
 
 
 class Recipe(Protocol):
@@ -87,8 +92,16 @@ class Run:
             yield
         self.codec.train()
 
-    def take_step(self, loss: torch.Tensor) -> None:
-        """Follows a loss downwards; gradients beyond norm 1 are clipped."""
+    def take_step(self, loss: torch.Tensor, shown: str) -> None:
+        """Follows a loss downwards; gradients beyond norm 1 are clipped.
+
+        Args:
+            loss: of this step.
+            shown: format of the step, all steps and the loss, for the log.
+
+        Raises:
+            EvaluationError: the loss is no longer finite.
+        """
         factor = self.recipe.learning_rate * self.recipe.rate_factor(self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = factor * group["factor"]
@@ -98,3 +111,7 @@ class Run:
         self.optimiser.step()
         self.averages.update(self.step)
         self.step += 1
+        if not math.isfinite(loss.item()):
+            raise EvaluationError(f"diverged: loss is {loss.item()} at step {self.step}")
+        if self.step % 50 == 1 or self.step == self.recipe.steps:
+            log.info(shown, self.step, self.recipe.steps, loss.item())

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,14 @@ from nas.experiment import Experiment, ExperimentError, load_experiment, require
 from nas.experiment_file import FUNNEL
 from nas.folders import log_folder, study_folder
 from nas.records import StudyRecord
-from nas.search import Ending
 from nas.searchers.problem import FULL, Feasible, Problem, Searcher
-from nas.store import TrialStore
 from nas.tasks import Setting, cap_threads
 from nas.workers import Workers
 from search_spaces.space import Codes
+
+if TYPE_CHECKING:
+    from nas.search import Ending
+    from nas.store import TrialStore
 
 _LIBRARIES = ("nas-codecs", "torch", "coremltools", "pymoo", "optuna", "ray", "numpy")
 
@@ -74,9 +76,11 @@ def workers(experiment: Experiment, address: str | None, shared: Path | None = N
 
 def _fidelities(experiment: Experiment) -> tuple[float, ...]:
     """That evaluations have: the funnel's are its own."""
+    if experiment.searcher != FUNNEL:
+        return experiment.fidelities
     from nas.searchers.funnel import PARTIAL
 
-    return (PARTIAL, FULL) if experiment.searcher == FUNNEL else experiment.fidelities
+    return PARTIAL, FULL
 
 
 def searcher(experiment: Experiment, gate: Gate, store: TrialStore) -> Searcher:
@@ -120,6 +124,8 @@ def _band(experiment: Experiment, gate: Gate) -> Feasible | None:
 
 def ending(experiment: Experiment) -> Ending:
     """When the search ends."""
+    from nas.search import Ending
+
     return Ending(experiment.trials, experiment.hours, experiment.plateau)
 
 

@@ -68,13 +68,10 @@ def wanted(
         seeds: trainings of each, none with the study's own seed.
         study_seed: of the study's evaluations.
     """
-    left = [t for t in trials if t.scored]
-    chosen: list[Trial] = []
-    while left and len(chosen) < top:
-        values = pareto.minimised([{**t.metrics, **t.price} for t in left], objectives)
-        layer = [t for t, keep in zip(left, pareto.non_dominated(values), strict=True) if keep]
-        chosen += layer[: top - len(chosen)]
-        left = [t for t in left if t not in layer]
+    scored = [t for t in trials if t.scored]
+    values = pareto.minimised([{**t.metrics, **t.price} for t in scored], objectives)
+    order = [int(row) for rank in pareto.ranks(values, top) for row in rank] if scored else []
+    chosen = [scored[row] for row in order[:top]]
     others = [study_seed + 1 + i for i in range(seeds)]
     return [Wanted(t.number, t.code, seed) for seed in others for t in chosen]
 

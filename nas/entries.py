@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas import pareto
 from nas.records import StudyRecord, Trial
-from nas.store import TrialStore
+
+if TYPE_CHECKING:
+    from nas.store import TrialStore
 
 
 def entry(trial: Trial) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from nas.pricing_setup import (
     pricing_identity,
 )
 from nas.searchers.choice import SEARCHERS, Model
+from nas.searchers.problem import FULL
 from search_spaces.document import flatten
 from search_spaces.load import load_space, space_source
 from search_spaces.space import SearchSpace, SpaceError
@@ -35,7 +36,7 @@ from search_spaces.yaml_files import import_object, parse, read_yaml
 
 SAMPLE = "sample"
 _SHARED = ("data", "device", "precision", "anchor")  # settings of the evaluator at the top level
-_FULL = (1.0,)
+_FULL = (FULL,)
 
 
 @dataclass(frozen=True)

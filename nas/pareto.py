@@ -39,6 +39,21 @@ def non_dominated(values: Values) -> NDArray[np.bool_]:
     return keep
 
 
+def ranks(values: Values, count: int) -> list[NDArray[np.int64]]:
+    """Rows by non-dominated rank: the front first, then the front of what is left, and so on.
+
+    Args:
+        values: to be minimised, shape (N, K).
+        count: rows after which no further rank is looked for.
+
+    Returns:
+        Row numbers rank by rank, ascending within one.
+    """
+    from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
+
+    return [np.sort(rank) for rank in NonDominatedSorting().do(values, n_stop_if_ranked=count)]
+
+
 def front(
     entries: Sequence[Mapping[str, Any]], objectives: Mapping[str, Direction]
 ) -> list[Mapping[str, Any]]:

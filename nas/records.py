@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evaluators.protocol import Direction
-from nas.searchers.problem import Ask
+from nas.searchers.problem import FULL, Ask
 from search_spaces.space import Architecture, Choice
 
 State = Literal["running", "complete", "stopped", "failed"]
+
+
+def objective_values(
+    metrics: Mapping[str, Any], price: Mapping[str, Any], objectives: Iterable[str]
+) -> list[float]:
+    """What is scored and what is priced, in the order of the objectives; prices go first."""
+    known = {**metrics, **price}
+    return [float(known[name]) for name in objectives]
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Claim:
     price: Mapping[str, Any]
     blocks: Mapping[str, Any]
     overshoot: Sequence[float]
-    fidelity: float = 1.0
+    fidelity: float = FULL
 
     @property
     def identity(self) -> tuple[str, float]:
@@ -138,4 +146,4 @@ class Trial:
     @property
     def scored(self) -> bool:
         """Whether it is complete at full fidelity: what fronts are made of."""
-        return self.state == "complete" and self.fidelity == 1.0
+        return self.state == "complete" and self.fidelity == FULL

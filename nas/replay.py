@@ -57,9 +57,9 @@ def catch_up(searcher: Searcher, gate: Gate, store: TrialStore, progress: Progre
         if trial.told is not None:
             _tell(searcher, gate, trial, progress)
     left = {t.identity: t for t in trials if t.abandoned}
-    claimed = {t.identity for t in trials if not t.void} | {c.identity for c in progress.again}
+    known = {t.identity for t in trials if not t.void} | {c.identity for c in progress.again}
     for identity, trial in left.items():
-        if identity not in claimed:
+        if identity not in known:
             progress.again.append(_claim_again(gate, trial))
 
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
 from nas.expected_gain import cells, expected_gain, spread_members
-from nas.pareto import non_dominated
+from nas.pareto import non_dominated, ranks
 from nas.searchers.problem import Code, Problem, Values
 from nas.surrogates import GaussianProcess, Model, RidgeEnsemble, features_of
 from search_spaces import operators
@@ -253,6 +252,5 @@ def _tamed(values: Values) -> Values:
 def _latest_and_best(values: Values, count: int) -> NDArray[np.int64]:
     """Rows of the latest half and, of those before, the best by rank; ascending."""
     late = count // 2
-    ranks = NonDominatedSorting().do(values[:-late], n_stop_if_ranked=count - late)
-    best = [int(i) for rank in ranks for i in sorted(rank)][: count - late]
-    return np.array(sorted(best) + list(range(len(values) - late, len(values))), dtype=np.int64)
+    best = np.concatenate(ranks(values[:-late], count - late))[: count - late]
+    return np.concatenate([np.sort(best), np.arange(len(values) - late, len(values))])

@@ -19,7 +19,7 @@ from evaluators.protocol import Direction
 from nas.budget import Gate
 from nas.folders import log_file
 from nas.progress import Progress
-from nas.records import Claim
+from nas.records import Claim, objective_values
 from nas.replay import catch_up, claimed
 from nas.searchers.problem import Searcher
 from nas.storage import StudyError
@@ -162,8 +162,7 @@ def _record(search: Search, progress: Progress, number: int, outcome: Outcome) -
     metrics, reason, seconds = outcome.metrics or {}, outcome.error or "failed", outcome.seconds
     state, values = outcome.state, None
     if state == "complete":
-        known = {**metrics, **claim.price}
-        values = [float(known[name]) for name in search.objectives]
+        values = objective_values(metrics, claim.price, search.objectives)
         store.complete(number, values, metrics, told, seconds, claim.fidelity)
     elif state == "stopped":
         store.stop(number, metrics, reason, told, seconds)

@@ -88,15 +88,15 @@ def _open(url: str) -> BaseStorage:
     sqlite = _parsed(url).get_backend_name() == "sqlite"
     arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
     with one_line_errors(url):
-        for attempt in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS - 1):
             try:
                 return get_storage(RDBStorage(url, engine_kwargs=arguments))
             except sqlalchemy.exc.SQLAlchemyError as problem:
                 # Two drivers that begin at once both make the tables; the later one finds them.
-                if attempt == _ATTEMPTS - 1 or not _being_made(problem):
+                if not _being_made(problem):
                     raise
-                time.sleep(0.2)
-    raise AssertionError("the last attempt returns or raises")
+            time.sleep(0.2)
+        return get_storage(RDBStorage(url, engine_kwargs=arguments))
 
 
 def _being_made(problem: Exception) -> bool:

@@ -233,10 +233,8 @@ class TrialStore:
             origin: `study` and `trial` that it comes from.
         """
         known = {"metrics": dict(metrics), "told": claim.ask, "seconds": seconds}
-        full = claim.fidelity == FULL
-        known |= {"origin": dict(origin)} | ({} if full else {"values": list(values)})
-        state = TrialState.COMPLETE if full else TrialState.PRUNED
-        return self._add(space, claim, state, known, values if full else None)
+        state, shown, attributes = _scored(claim.fidelity, values, known)
+        return self._add(space, claim, state, {**attributes, "origin": dict(origin)}, shown)
 
     def _add(
         self,
@@ -278,11 +276,8 @@ class TrialStore:
         Raises:
             StudyError: it is finished already.
         """
-        attributes = {"metrics": dict(metrics), "told": told, "seconds": seconds}
-        if fidelity == FULL:
-            self._finish(number, TrialState.COMPLETE, values, attributes)
-        else:
-            self._finish(number, TrialState.PRUNED, None, {**attributes, "values": list(values)})
+        known = {"metrics": dict(metrics), "told": told, "seconds": seconds}
+        self._finish(number, *_scored(fidelity, values, known))
 
     def stop(
         self,
@@ -341,6 +336,15 @@ class TrialStore:
                 raise StudyError(
                     f"study {self.name!r}: trial {number} was finished by another process"
                 ) from None
+
+
+def _scored(
+    fidelity: float, values: Sequence[float], known: Mapping[str, Any]
+) -> tuple[TrialState, Sequence[float] | None, Mapping[str, Any]]:
+    """State, values and attributes of a result; below full fidelity Optuna sees no values."""
+    if fidelity == FULL:
+        return TrialState.COMPLETE, values, known
+    return TrialState.PRUNED, None, {**known, "values": list(values)}
 
 
 def studies(url: str) -> list[str]:

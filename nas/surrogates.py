@@ -44,8 +44,8 @@ class RidgeEnsemble:
     """Kernel ridge regressions: one for the mean, others whose spread is its uncertainty."""
 
     def __init__(self, seed: int) -> None:
-        self._seed = seed
         """Knows nothing yet; `seed` is that of its draws."""
+        self._seed = seed
         self._chosen = 0
 
     def fit(self, features: Values, values: Values) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluators.protocol import Direction
 from nas.budget import Gate
-from nas.records import Trial
+from nas.records import Trial, objective_values
 from nas.replay import claimed
 from nas.searchers.problem import Ask
 from nas.storage import StudyError
@@ -55,8 +55,7 @@ def take_over(
     for index, (trial, architecture) in enumerate(taken):
         if trial.identity not in there:
             claim = claimed(gate, Ask(architecture, trial.fidelity), index, index)
-            figures = {**trial.metrics, **claim.price}
-            values = [float(figures[name]) for name in objectives]
+            values = objective_values(trial.metrics, claim.price, objectives)
             origin = {"study": source.name, "trial": trial.number}
             store.take_over(gate.space, claim, values, trial.metrics, trial.seconds, origin)
     left_out = len(trials) - len(taken)

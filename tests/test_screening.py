@@ -314,6 +314,9 @@ class Cheapest:
 
     def asked(self, code: tuple[int, ...]) -> None: ...
 
+    def breed(self, mate: Callable[[], Codes], fresh: Callable[[Codes], list[int]]) -> Codes:
+        return mate()
+
     def choose(self, children: Codes) -> int | None:
         return int(cost(children).argmin())
 

@@ -15,7 +15,8 @@ from search_spaces.load import load_space
 BENCHMARKS = Path(__file__).parent.parent / "experiments/benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from search_efficiency import Table, goals, printed, summary  # noqa: E402
+from search_settings import Table  # noqa: E402
+from search_summary import goals, printed, summary  # noqa: E402
 from synthetic_problem import SPACE, SyntheticProblem  # noqa: E402
 
 

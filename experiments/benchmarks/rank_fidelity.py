@@ -30,6 +30,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from line_records import record, recorded
 from near_budget import near_the_budget
 from rank_statistics import analysed
 
@@ -64,7 +65,7 @@ def main() -> None:
     space = load_space(Path(arguments.space))
     codes = near_the_budget(space, arguments.architectures, arguments.draw)
     jobs = _jobs(space, codes, arguments)
-    done = _recorded(arguments.record)
+    done = recorded(arguments.record, "job")
     missing = [job for job in jobs if job.name not in done]
     pool = ProcessPoolExecutor(arguments.workers, get_context("spawn"))
     try:
@@ -72,8 +73,7 @@ def main() -> None:
         for finished in as_completed(running):
             line = {"job": running[finished].name, **finished.result()}
             done[line["job"]] = line
-            with arguments.record.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            record(arguments.record, line)
             print(f"{len(done)}/{len(jobs)} {line['job']} {line.get('error', '')}", flush=True)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -139,16 +139,6 @@ def _halves(held_back: HeldBack) -> list[HeldBack]:
     """First and second half: crops of one photograph stand together."""
     middle = len(held_back.pixels) // 2
     return [scoring.chosen(held_back, part) for part in (slice(middle), slice(middle, None))]
-
-
-def _recorded(file: Path) -> dict[str, Any]:
-    """Trainings that ended; a line that was broken off is left out."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not file.is_file():
-        return {}
-    whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    file.write_text("".join(whole))
-    return {content["job"]: content for content in map(json.loads, whole)}
 
 
 def _arguments() -> argparse.Namespace:

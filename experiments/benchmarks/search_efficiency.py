@@ -27,123 +27,31 @@ import platform
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from importlib.metadata import version
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from synthetic_problem import VARIANTS, SyntheticProblem, Values, first_front
+from search_settings import Setting, Synthetic, Table
+from search_summary import OURS, Run, goals, printed, summary
+from synthetic_problem import VARIANTS
 
-from nas.pareto import hypervolume
 from nas.searchers.choice import make_searcher
-from nas.searchers.problem import Ask, Problem, Searcher
+from nas.searchers.problem import Ask, Searcher
 from search_spaces.files import write_atomically
-from search_spaces.load import load_space
-from search_spaces.space import Codes, SearchSpace
 
 SHARES = (0.90, 0.95, 0.99)
 CHECKPOINTS = (10, 20, 25, 40, 50, 80, 100, 200, 400, 1000)
-COLUMNS, COLUMNS_OF_TABLE = ["50", "100", "200", "400"], ["10", "20", "40", "80"]  # printed
 FUNNEL, REFUSALS = 1000, 20  # trainings of the funnel; proposals of an Optuna ask, at most
-OURS = "nsga2"
 SEARCHERS = (
     OURS, "nsga2-gaussian-process", "nsga2-plain", "random", "optuna-nsga2", "optuna-tpe", "funnel",
 )  # fmt: skip
-Run = dict[str, Any]
-
-
-class Setting(Protocol):
-    """What is searched, and what it is in truth."""
-
-    def problem(self, seed: int) -> Problem:
-        """What a searcher is given."""
-        ...
-
-    def evaluate(self, ask: Ask, seed: int) -> Sequence[float]:
-        """Objectives of one training."""
-        ...
-
-    def reached(self, codes: Codes, recorded: Values) -> float:
-        """Share of the true hypervolume that the recorded front has in truth."""
-        ...
-
-
-@dataclass(frozen=True)
-class Synthetic(SyntheticProblem):
-    """With more noise at lower fidelities."""
-
-    def evaluate(self, ask: Ask, seed: int) -> Sequence[float]:
-        return self.trained(ask.architecture, seed, ask.fidelity)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Architectures that were really trained, at several fidelities.
-
-    Attributes:
-        content: of the file.
-    """
-
-    content: dict[str, Any]
-
-    @cached_property
-    def space(self) -> SearchSpace:
-        return load_space(self.content["space"])
-
-    @cached_property
-    def rows(self) -> dict[tuple[int, ...], dict[str, Any]]:
-        return {tuple(row["code"]): row for row in self.content["trained"]}
-
-    @cached_property
-    def fidelities(self) -> list[float]:
-        """Ascending, the last one 1."""
-        return sorted(float(share) for share in self.content["trained"][0]["rungs"])
-
-    @cached_property
-    def values(self) -> Values:
-        """Of all rows in full, minimised, shape (N, 2)."""
-        return np.array([self._values(row, 1.0) for row in self.rows.values()])
-
-    @cached_property
-    def reference(self) -> Values:
-        """The worst that is not among the worst tenth, shape (2,)."""
-        return np.asarray(np.quantile(self.values, 0.9, axis=0))
-
-    def problem(self, seed: int) -> Problem:
-        ways = ("minimize",) * len(self.content["objectives"])
-        return Problem(self.space, ways, self.feasible, self.prices, (), seed)
-
-    def feasible(self, codes: Codes) -> Any:
-        return np.array([code in self.rows for code in map(tuple, codes.tolist())], dtype=bool)
-
-    def prices(self, codes: Codes) -> Values:
-        empty: dict[str, Any] = {"prices": {}}
-        rows = [self.rows.get(code, empty)["prices"] for code in map(tuple, codes.tolist())]
-        names = self.content["objectives"]
-        priced = [name in self.content["trained"][0]["prices"] for name in names]
-        # What is not in the table has a price too, so that it is not taken for one to be trained.
-        default = [0.0 if known else np.nan for known in priced]
-        values = [[row.get(n, d) for n, d in zip(names, default, strict=True)] for row in rows]
-        return np.array(values, dtype=float).reshape(len(codes), len(names))
-
-    def evaluate(self, ask: Ask, seed: int) -> Sequence[float]:
-        return self._values(self.rows[ask.architecture.code], ask.fidelity)
-
-    def reached(self, codes: Codes, recorded: Values) -> float:
-        whole = hypervolume(first_front(self.values), self.reference)
-        return hypervolume(first_front(recorded), self.reference) / whole
-
-    def _values(self, row: dict[str, Any], fidelity: float) -> list[float]:
-        nearest = min(self.fidelities, key=lambda share: abs(share - fidelity))
-        metrics = next(m for share, m in row["rungs"].items() if float(share) == nearest)
-        return [float({**metrics, **row["prices"]}[name]) for name in self.content["objectives"]]
 
 
 def main() -> None:
@@ -268,116 +176,6 @@ def _levels(spent: list[float], shares: list[float], evaluations: int) -> dict[s
             for level in SHARES
         },
     }
-
-
-def summary(runs: list[Run]) -> list[dict[str, Any]]:
-    """By setting, workers and searcher: medians over the seeds, with 95 % intervals."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        key = (run["setting"], run["workers"], run["evaluations"])
-        groups.setdefault((*key, run["searcher"]), []).append(run)
-        if "charged" in run:
-            charged = {**run, **run["charged"]}
-            groups.setdefault((*key, f"{run['searcher']}+charged"), []).append(charged)
-    return [
-        {"setting": setting, "workers": workers, "evaluations": evaluations, "searcher": searcher}
-        | {"seeds": len(group)}
-        | {"share": {n: _median([r["share"][n] for r in group]) for n in group[0]["share"]}}
-        | {"to": {n: _median([_or_longer(r["to"][n]) for r in group]) for n in group[0]["to"]}}
-        for (setting, workers, evaluations, searcher), group in groups.items()
-    ]
-
-
-def goals(runs: list[Run]) -> list[dict[str, Any]]:
-    """How many times fewer evaluations than the best baseline ours takes to 95 %."""
-    found = []
-    lines = summary(runs)
-    for ours in (line for line in lines if line["searcher"] == OURS):
-        same = [x for x in lines if all(x[n] == ours[n] for n in ("setting", "workers"))]
-        others = [x for x in same if _is_baseline(x["searcher"])]
-        goal: dict[str, Any] = {n: ours[n] for n in ("setting", "workers", "seeds")}
-        if others:
-            best = min(others, key=_rank)
-            goal |= {"baseline": best["searcher"], "fewer": _fewer(runs, ours, best)}
-        for funnel in (x for x in same if x["searcher"] == "funnel" and "100" in ours["share"]):
-            last = list(funnel["share"])[-1]
-            goal |= {
-                "ours_at_100": ours["share"]["100"],
-                f"funnel_at_{last}": funnel["share"][last],
-            }
-        found.append(goal)
-    return found
-
-
-def _rank(line: dict[str, Any]) -> tuple[float, float]:
-    """The smaller, the better: by evaluations to 95 %, then by what was reached in the end."""
-    reached = list(line["share"].values())[-1]["median"]
-    return _or_longer(line["to"]["95%"]["median"]), -float(reached)
-
-
-def _is_baseline(searcher: str) -> bool:
-    return searcher in ("nsga2-plain", "random", "optuna-nsga2", "optuna-tpe")
-
-
-def _fewer(runs: list[Run], ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
-    """Median of the paired ratios; theirs counts its whole length where it did not get there."""
-    needed: list[dict[int, float]] = []
-    for line in (ours, theirs):
-        of_line = [
-            r for r in runs if all(r[n] == line[n] for n in ("setting", "workers", "searcher"))
-        ]
-        needed.append({r["seed"]: r["to"]["95%"] or float(r["evaluations"]) for r in of_line})
-    ratios = [needed[1][seed] / count for seed, count in needed[0].items() if seed in needed[1]]
-    medians = {"ours": _or_longer(ours["to"]["95%"]["median"])}
-    medians["theirs"] = _or_longer(theirs["to"]["95%"]["median"])
-    longest = float(theirs["evaluations"])
-    return {
-        "paired": _median(ratios),
-        "of_medians": min(medians["theirs"], longest) / min(medians["ours"], longest),
-        "at_least": medians["theirs"] > longest,
-    }
-
-
-def _or_longer(evaluations: float | None) -> float:
-    return np.inf if evaluations is None else evaluations
-
-
-def _median(values: Sequence[float]) -> dict[str, float | None]:
-    """Median and its 95 % interval, bootstrapped; None for longer than what was run."""
-    numbers = np.sort(np.asarray(values, dtype=float))
-    draws = np.random.default_rng(0).integers(len(numbers), size=(2000, len(numbers)))
-    medians = np.sort(_middle(np.sort(numbers[draws], axis=1)))
-    low, high = medians[[50, 1949]]
-    known = {"median": _middle(numbers[None])[0], "low": low, "high": high}
-    return {name: round(float(x), 4) if np.isfinite(x) else None for name, x in known.items()}
-
-
-def _middle(ordered: Values) -> Values:
-    """Of every row, the larger of the two middle ones; infinity is no problem. (N, M) -> (N,)."""
-    return np.asarray(ordered[:, ordered.shape[1] // 2])
-
-
-def printed(lines: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterator[str]:
-    """One table, at most 100 columns wide."""
-    for setting, workers in dict.fromkeys((x["setting"], x["workers"]) for x in lines):
-        rows = [x for x in lines if (x["setting"], x["workers"]) == (setting, workers)]
-        counts = COLUMNS if setting.startswith("synth") else COLUMNS_OF_TABLE
-        counts = [n for n in counts if n in rows[0]["share"]]
-        yield f"\n{setting}, {workers} at a time: median share of the true hypervolume [95 %]"
-        head = "".join(f"{'at ' + n:>7}" for n in counts)
-        yield f"{'searcher':23}{head}" + "".join(f"{'to ' + n:>16}" for n in rows[0]["to"])
-        for row in rows:
-            shares = (row["share"].get(n, {"median": None})["median"] for n in counts)
-            at = "".join(f"{'' if share is None else format(share, '.3f'):>7}" for share in shares)
-            yield f"{row['searcher']:23}{at}" + "".join(map(_interval, row["to"].values()))
-    yield ""
-    for goal in found:
-        yield json.dumps(goal)
-
-
-def _interval(of: dict[str, float | None]) -> str:
-    middle, low, high = ("-" if x is None else f"{x:g}" for x in of.values())
-    return f"{f'{middle} [{low}, {high}]':>16}"
 
 
 def _document(runs: list[Run], arguments: argparse.Namespace) -> dict[str, Any]:

@@ -27,6 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from line_records import record, recorded
 
 from evaluators.protocol import EvaluationError
 from evaluators.proxy import ProxyEvaluator
@@ -59,14 +60,12 @@ def main() -> None:
     )  # fmt: skip
     shares = (arguments.short, 1.0)
     folder = arguments.record.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    done = _recorded(arguments.record)
+    done = recorded(arguments.record, "key")
     for number, architecture in enumerate(drawn(space, gate, arguments.architectures)):
         if architecture.key not in done:
             line = trained(space, architecture, gate, evaluator, folder, shares)
             done[architecture.key] = line
-            with arguments.record.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+            record(arguments.record, line)
         print(f"{number + 1}/{arguments.architectures} {done[architecture.key]['key']}", flush=True)
     write_atomically(arguments.out, json.dumps(table(list(done.values()), arguments)) + "\n")
 
@@ -133,15 +132,6 @@ def table(rows: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str
         "command": "python experiments/benchmarks/trained_table.py --data FOLDER",
         "trained": whole,
     }
-
-
-def _recorded(file: Path) -> dict[str, Any]:
-    """Architectures that were trained before; a line that was broken off is left out."""
-    if not file.is_file():
-        return {}
-    whole = [line for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    file.write_text("".join(whole))
-    return {content["key"]: content for content in map(json.loads, whole)}
 
 
 def _arguments() -> argparse.Namespace:

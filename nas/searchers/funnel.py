@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 from pymoo.operators.survival.rank_and_crowding.metrics import get_crowding_function
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
+from nas.pareto import ranks
 from nas.searchers.problem import FULL, Ask, Code, Problem, Values
-from nas.searchers.untried import Untried
+from nas.searchers.untried import Counted, Untried
 from search_spaces.space import Codes
 
 Filter = Callable[[Codes], NDArray[np.bool_]]
@@ -26,7 +26,7 @@ FINAL_SHARE = 0.02  # the paper trains about 1,000 partially and 20 in full
 PARTIAL = 0.3
 
 
-class FunnelSearcher:
+class FunnelSearcher(Counted):
     """Draws a sample, has it trained partially, and has the best of it trained in full."""
 
     def __init__(
@@ -64,21 +64,11 @@ class FunnelSearcher:
         self._partial = partial
         drawn_from = replace(problem, feasible=_both(filtered, problem.feasible))
         self._untried = Untried(drawn_from, np.random.default_rng([problem.seed, 1]))
-        self._queue = self._untried.beginning()
+        self._untried.begin()
         self._drawn: set[Code] = set()
         self._ended: set[Code] = set()
         self._scores: dict[Code, Values] = {}
         self._finals: set[Code] = set()
-
-    @property
-    def proposed(self) -> int:
-        """Architectures looked at that were not asked for before."""
-        return self._untried.proposed
-
-    @property
-    def over_budget(self) -> int:
-        """How many of those the filter or the budget refused."""
-        return self._untried.over_budget
 
     def ask(self) -> Ask | None:
         """One of the sample; when all of it is done, one of the best.
@@ -87,7 +77,7 @@ class FunnelSearcher:
             None while partial trainings are still to come, and when the finals are asked for.
         """
         if len(self._drawn) < self._sample:
-            code = self._queue.pop(0) if self._queue else self._untried.any()
+            code = self._untried.queued() or self._untried.any()
             if code is not None:
                 return self._asked(code, self._partial)
         if self._drawn - self._ended:
@@ -103,7 +93,6 @@ class FunnelSearcher:
         elif ask.fidelity == FULL and code in self._drawn:
             self._finals.add(code)
         self._untried.take(code)
-        self._queue = [other for other in self._queue if other != code]
 
     def tell(self, ask: Ask, values: Sequence[float] | None) -> None:
         """Takes in a partial result; one that failed is not waited for."""
@@ -139,8 +128,7 @@ def best_rows(values: Values, count: int) -> list[int]:
         Row numbers, rank by rank, ascending within one that fits.
     """
     best: list[int] = []
-    for rank in NonDominatedSorting().do(values, n_stop_if_ranked=count):
-        rows = np.sort(rank)
+    for rows in ranks(values, count):
         if len(best) + len(rows) > count:
             crowding = get_crowding_function("cd").do(values[rows])
             rows = rows[np.argsort(-crowding, kind="stable")]

@@ -8,7 +8,7 @@ With a screen, hundreds of children are bred for an ask and the most promising o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from pymoo.algorithms.moo.nsga2 import NSGA2
@@ -20,7 +20,7 @@ from pymoo.core.problem import Problem as PymooProblem
 from pymoo.core.termination import NoTermination
 
 from nas.searchers.problem import Ask, Code, Problem, Values
-from nas.searchers.untried import Untried, as_code
+from nas.searchers.untried import Counted, Untried, as_code
 from search_spaces import operators
 from search_spaces.space import Codes, SearchSpace
 
@@ -40,15 +40,6 @@ class Screen(Protocol):
         """Takes in that an architecture is being evaluated."""
         ...
 
-    def choose(self, children: Codes) -> int | None:
-        """Row of the most promising one; None while too little is known to tell."""
-        ...
-
-
-@runtime_checkable
-class Breeder(Protocol):
-    """A screen that has candidates of its own beside NSGA-II's children."""
-
     def breed(self, mate: Callable[[], Codes], fresh: Callable[[Codes], list[int]]) -> Codes:
         """What there is to choose among, shape (N, P): new, inside the budget.
 
@@ -59,8 +50,12 @@ class Breeder(Protocol):
         """
         ...
 
+    def choose(self, children: Codes) -> int | None:
+        """Row of the most promising one; None while too little is known to tell."""
+        ...
 
-class Nsga2Searcher:
+
+class Nsga2Searcher(Counted):
     """Asks for architectures that are new and inside the budget; learns from what is told."""
 
     def __init__(
@@ -79,20 +74,9 @@ class Nsga2Searcher:
         self._untried = Untried(problem, np.random.default_rng([problem.seed, 1]))
         self._ended = False
         self._early: list[Any] = []
-        self._queue: list[Code] = []
-        self._fill_queue(population)
+        first = self._untried.begin(population)
         self._needed = max(2, min(population, max(4, population // 2)))
-        self._algorithm = self._nsga2(population)
-
-    @property
-    def proposed(self) -> int:
-        """Architectures looked at that were not asked for before."""
-        return self._untried.proposed
-
-    @property
-    def over_budget(self) -> int:
-        """How many of those the budget refused."""
-        return self._untried.over_budget
+        self._algorithm = self._nsga2(population, first)
 
     def ask(self) -> Ask | None:
         """The next architecture to evaluate; needs no tell in between.
@@ -104,7 +88,7 @@ class Nsga2Searcher:
         """
         if self._ended:
             return None
-        code = self._queue.pop(0) if self._queue else self._bred() or self._untried.any()
+        code = self._untried.queued() or self._bred() or self._untried.any()
         if code is None:
             self._ended = True  # whoever replays the asks draws no more either
             return None
@@ -113,9 +97,7 @@ class Nsga2Searcher:
 
     def adopt(self, ask: Ask) -> None:
         """Counts an architecture as asked for by somebody else."""
-        code = ask.architecture.code
-        self._take(code)
-        self._queue = [other for other in self._queue if other != code]
+        self._take(ask.architecture.code)
 
     def tell(self, ask: Ask, values: Sequence[float] | None) -> None:
         """Takes in a result.
@@ -149,11 +131,11 @@ class Nsga2Searcher:
         if len(self._early) >= self._needed:
             self._algorithm.tell(infills=Population.create(*self._early))
 
-    def _nsga2(self, population: int) -> Any:
+    def _nsga2(self, population: int, first: Sequence[Code]) -> Any:
         algorithm = NSGA2(
             pop_size=population,
             n_offsprings=self._screen.children if self._screen else 1,
-            sampling=np.array(self._queue or [(0,) * len(self._space.parameters)]),
+            sampling=np.array(first or [(0,) * len(self._space.parameters)]),
             crossover=_Crossover(self._space),
             mutation=_Mutation(self._space),
             eliminate_duplicates=_Gate(self),
@@ -171,26 +153,11 @@ class Nsga2Searcher:
         algorithm.setup(problem, termination=NoTermination())
         return algorithm
 
-    def _fill_queue(self, population: int) -> None:
-        first = np.array([self._space.reference.code, *self._problem.start], dtype=np.int64)
-        self._queue = [as_code(first[row]) for row in self.fresh(first)]
-        for code in self._queue:
-            self._untried.take(code)
-        while len(self._queue) < population:
-            drawn = self._untried.any()
-            if drawn is None:
-                return
-            self._untried.take(drawn)
-            self._queue.append(drawn)
-
     def _bred(self) -> Code | None:
         if not self._algorithm.is_initialized:
             return None
         screen = self._screen
-        if isinstance(screen, Breeder):
-            codes = screen.breed(self._mated, self.fresh)
-        else:
-            codes = self._mated()
+        codes = screen.breed(self._mated, self.fresh) if screen else self._mated()
         if not len(codes):
             return None
         row = screen.choose(codes) if screen else None

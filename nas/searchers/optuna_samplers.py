@@ -30,7 +30,7 @@ from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
 
 from nas.searchers.problem import Ask, Code, Problem
-from nas.searchers.untried import Untried, as_code
+from nas.searchers.untried import Counted, Untried, as_code
 from search_spaces.space import Codes
 
 _PROPOSALS = 20  # an ask, before one is drawn: bounds what an ask may cost
@@ -39,7 +39,7 @@ _VIOLATED = 1.0  # above 0; the samplers are not told by how much
 SamplerName = Literal["nsga2", "tpe"]
 
 
-class OptunaSearcher:
+class OptunaSearcher(Counted):
     """Asks for what an Optuna sampler proposes, if it is new and inside the budget."""
 
     def __init__(self, problem: Problem, sampler: SamplerName, population: int = 12) -> None:
@@ -54,7 +54,7 @@ class OptunaSearcher:
         self._problem = problem
         self._space = problem.space
         self._untried = Untried(problem, np.random.default_rng([problem.seed, 1]))
-        self._queue = self._untried.beginning(population)
+        self._untried.begin(population)
         self._population = population
         self._exhausted = False
         self._running: dict[Code, int] = {}
@@ -64,16 +64,6 @@ class OptunaSearcher:
             ways = [StudyDirection.MINIMIZE] * len(problem.directions)
             self._study = optuna.create_study(directions=ways, sampler=self._sampler)
 
-    @property
-    def proposed(self) -> int:
-        """Architectures looked at that were not asked for before."""
-        return self._untried.proposed
-
-    @property
-    def over_budget(self) -> int:
-        """How many of those the budget refused."""
-        return self._untried.over_budget
-
     def ask(self) -> Ask | None:
         """What the sampler proposes; where 20 proposals in a row are of no use, one that is drawn.
 
@@ -82,7 +72,7 @@ class OptunaSearcher:
         """
         if self._exhausted:
             return None
-        code = self._queue.pop(0) if self._queue else self._proposal() or self._untried.any()
+        code = self._untried.queued() or self._proposal() or self._untried.any()
         if code is None:
             # For ever: proposals that nobody recorded have changed the sampler.
             self._exhausted = True
@@ -92,9 +82,7 @@ class OptunaSearcher:
 
     def adopt(self, ask: Ask) -> None:
         """Counts an architecture as asked for by somebody else."""
-        code = ask.architecture.code
-        self._queue = [other for other in self._queue if other != code]
-        self._take(code)
+        self._take(ask.architecture.code)
 
     def tell(self, ask: Ask, values: Sequence[float] | None) -> None:
         """Takes in a result, or that there is none; of one architecture once."""

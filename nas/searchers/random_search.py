@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas.searchers.problem import Ask, Problem
-from nas.searchers.untried import Untried
+from nas.searchers.untried import Counted, Untried
 
 
-class RandomSearcher:
+class RandomSearcher(Counted):
     """Asks for architectures that are new and inside the budget, whatever it is told."""
 
     def __init__(self, problem: Problem) -> None:
@@ -24,21 +24,11 @@ class RandomSearcher:
         """
         self._problem = problem
         self._untried = Untried(problem, np.random.default_rng([problem.seed, 1]))
-        self._queue = self._untried.beginning()
-
-    @property
-    def proposed(self) -> int:
-        """Architectures looked at that were not asked for before."""
-        return self._untried.proposed
-
-    @property
-    def over_budget(self) -> int:
-        """How many of those the budget refused."""
-        return self._untried.over_budget
+        self._untried.begin()
 
     def ask(self) -> Ask | None:
         """The reference, the problem's start, then what is drawn; None when nothing is left."""
-        code = self._queue.pop(0) if self._queue else self._untried.any()
+        code = self._untried.queued() or self._untried.any()
         if code is None:
             return None
         self._untried.take(code)
@@ -46,9 +36,7 @@ class RandomSearcher:
 
     def adopt(self, ask: Ask) -> None:
         """Counts an evaluation as asked for by somebody else."""
-        code = ask.architecture.code
-        self._untried.take(code)
-        self._queue = [other for other in self._queue if other != code]
+        self._untried.take(ask.architecture.code)
 
     def tell(self, ask: Ask, values: Sequence[float] | None) -> None:
         """Checks that a result is one; nothing is learnt from it."""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from pymoo.util.nds.non_dominated_sorting import NonDominatedSorting
 
+from nas.pareto import ranks
 from nas.searchers.problem import FULL, Ask, Problem, Searcher, Values
 
 _COMPARED = 1000  # results of a rung, the latest: so that a promotion costs milliseconds
@@ -107,6 +107,5 @@ class _Rung:
         if count == 0:
             return []
         values = np.array([values for _, values in self._results])
-        ranks = NonDominatedSorting().do(values, n_stop_if_ranked=count)
-        order = [int(i) for rank in ranks for i in sorted(rank)]
-        return [self._results[i][0] for i in order[:count]]
+        order = np.concatenate(ranks(values, count))
+        return [self._results[i][0] for i in order[:count].tolist()]

@@ -17,6 +17,22 @@ _ENUMERABLE = 300_000
 _MOST = 4096
 
 
+class Counted:
+    """What every searcher says that keeps what is untried in `_untried`."""
+
+    _untried: Untried
+
+    @property
+    def proposed(self) -> int:
+        """Architectures looked at that were not asked for before."""
+        return self._untried.proposed
+
+    @property
+    def over_budget(self) -> int:
+        """How many of those the budget, or a filter before it, refused."""
+        return self._untried.over_budget
+
+
 class Untried:
     """Keeps what was asked for and finds what may be asked for next.
 
@@ -38,12 +54,15 @@ class Untried:
         self._space = problem.space
         self._rng = rng
         self._taken: set[Code] = set()
+        self._queue: list[Code] = []
         self._nothing = False
         self._enumerated: list[Code] | None = None
 
     def take(self, code: Code) -> None:
-        """Counts a code as asked for."""
+        """Counts a code as asked for, whoever asked."""
         self._taken.add(code)
+        if code in self._queue:
+            self._queue.remove(code)
 
     def taken(self, code: Code) -> bool:
         """Whether a code was asked for."""
@@ -67,22 +86,27 @@ class Untried:
         self.over_budget += int(len(rows) - inside.sum())
         return [row for row, ok in zip(rows, inside, strict=True) if ok]
 
-    def beginning(self, count: int = 0) -> list[Code]:
-        """What to begin with: the reference, the problem's start, then what is drawn.
+    def begin(self, count: int = 0) -> list[Code]:
+        """Queues what to begin with: the reference, the problem's start, then what is drawn.
 
         Args:
             count: how many there should be; all of the first two kinds are there in any case.
 
         Returns:
-            Codes inside the budget, counted as asked for; fewer than `count` if there are no more.
+            Codes inside the budget, no longer new; fewer than `count` if there are no more.
         """
         first = np.array([self._space.reference.code, *self._problem.start], dtype=np.int64)
         codes = [as_code(first[row]) for row in self.fresh(first)]
         self._taken.update(codes)
         while len(codes) < count and (drawn := self.any()) is not None:
-            self.take(drawn)
+            self._taken.add(drawn)
             codes.append(drawn)
+        self._queue = list(codes)
         return codes
+
+    def queued(self) -> Code | None:
+        """The first of what to begin with that nobody has taken yet; None when all are taken."""
+        return self._queue[0] if self._queue else None
 
     def any(self) -> Code | None:
         """One that is drawn uniformly or, where drawing finds none, one of what is left.
