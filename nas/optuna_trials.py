@@ -10,15 +10,16 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from nas.records import Claim, State, Trial
 from nas.searchers.problem import FULL
+from nas.trial_rows import TrialRow
 from search_spaces.space import SearchSpace
 
-OUTCOME = "outcome"
+CLAIM, OUTCOME = "claim", "outcome"  # one attribute each: every one is a row to write and to read
 
-_STATES: Mapping[TrialState, State] = {
-    TrialState.RUNNING: "running",
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "stopped",
-    TrialState.FAIL: "failed",
+_STATES: Mapping[str, State] = {
+    "RUNNING": "running",
+    "COMPLETE": "complete",
+    "PRUNED": "stopped",
+    "FAIL": "failed",
 }
 
 
@@ -47,22 +48,28 @@ def to_optuna(
         values=values,
         params=dict(choices),
         distributions={name: options[name] for name in choices},
-        user_attrs={**_claim_attributes(claim, owner), **attributes},
+        user_attrs={CLAIM: _claim_attributes(claim, owner), **attributes},
         system_attrs={"constraints": list(claim.overshoot)},
     )
 
 
-def from_optuna(frozen: FrozenTrial) -> Trial:
+def is_ours(row: TrialRow) -> bool:
+    """Whether `to_optuna` made it, in this version or one before."""
+    return CLAIM in row.attributes or "ask" in row.attributes
+
+
+def to_trial(row: TrialRow) -> Trial:
     """A trial that `to_optuna` made, as it stands now."""
-    finished = frozen.state.is_finished()
-    # Version 0.1 kept what an outcome holds one by one.
-    attributes = {**frozen.user_attrs, **frozen.user_attrs.get(OUTCOME, {})}
-    failed = frozen.state == TrialState.FAIL
-    values = frozen.values if frozen.state == TrialState.COMPLETE else attributes.get("values")
+    state = _STATES[row.state]
+    finished, failed = state != "running", state == "failed"
+    recorded = row.attributes
+    # Older versions kept what claim and outcome hold one by one.
+    attributes = {**recorded, **recorded.get(CLAIM, {}), **recorded.get(OUTCOME, {})}
+    values = row.values if state == "complete" else attributes.get("values")
     scored = finished and not failed and values is not None
     return Trial(
-        number=frozen.number,
-        state="complete" if scored else _STATES[frozen.state],
+        number=row.number,
+        state="complete" if scored else state,
         ask=attributes["ask"],
         told_before=attributes["told_before"],
         told=attributes.get("told") if finished else None,
@@ -77,9 +84,7 @@ def from_optuna(frozen: FrozenTrial) -> Trial:
         abandoned=failed and bool(attributes.get("abandoned")),
         withdrawn=failed and bool(attributes.get("withdrawn")),
         seconds=attributes.get("seconds") if finished else None,
-        started=frozen.datetime_start.isoformat(timespec="seconds")
-        if frozen.datetime_start
-        else "",
+        started=row.started.isoformat(timespec="seconds") if row.started else "",
         fidelity=attributes.get("fidelity", FULL),
         owner=attributes.get("owner", ""),
     )

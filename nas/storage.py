@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage, get_storage
+from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL
 
 LOCK_SECONDS = 5
@@ -22,7 +22,7 @@ class StudyError(ValueError):
     """A storage or a study that cannot be used; says what, where and what next."""
 
 
-def create_storage(url: str) -> BaseStorage:
+def create_storage(url: str) -> RDBStorage:
     """Opens a storage for writing; an SQLite file and its folder are made when missing.
 
     Args:
@@ -42,7 +42,7 @@ def create_storage(url: str) -> BaseStorage:
     return _open(url)
 
 
-def open_storage(url: str) -> BaseStorage:
+def open_storage(url: str) -> RDBStorage:
     """Opens a storage that exists.
 
     Raises:
@@ -83,20 +83,20 @@ def shown(url: str) -> str:
     return _parsed(url).render_as_string(hide_password=True)
 
 
-def _open(url: str) -> BaseStorage:
+def _open(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(logging.ERROR)
     sqlite = _parsed(url).get_backend_name() == "sqlite"
     arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
     with one_line_errors(url):
         for _ in range(_ATTEMPTS - 1):
             try:
-                return get_storage(RDBStorage(url, engine_kwargs=arguments))
+                return RDBStorage(url, engine_kwargs=arguments)
             except sqlalchemy.exc.SQLAlchemyError as problem:
                 # Two drivers that begin at once both make the tables; the later one finds them.
                 if not _being_made(problem):
                     raise
             time.sleep(0.2)
-        return get_storage(RDBStorage(url, engine_kwargs=arguments))
+        return RDBStorage(url, engine_kwargs=arguments)
 
 
 def _being_made(problem: Exception) -> bool:

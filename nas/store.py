@@ -16,16 +16,17 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from nas.growth import require_description
 from nas.lease import Lease
-from nas.optuna_trials import OUTCOME, from_optuna, to_optuna
+from nas.optuna_trials import OUTCOME, is_ours, to_optuna, to_trial
 from nas.records import Claim, StudyRecord, Trial
 from nas.searchers.problem import FULL
 from nas.storage import StudyError, create_storage, one_line_errors, open_storage, shown
+from nas.trial_rows import number_of, read_rows
 from search_spaces.space import SearchSpace
 
 _BEING_MADE_SECONDS = 2.0  # another driver may have made the study and not described it yet
@@ -35,13 +36,14 @@ PROPOSALS = "proposals"
 class TrialStore:
     """One study's record."""
 
-    def __init__(self, storage: BaseStorage, url: str, name: str, study_id: int) -> None:
+    def __init__(self, storage: RDBStorage, url: str, name: str, study_id: int) -> None:
         self.name = name
         self.url = url
         self._storage = storage
         self.study_id = study_id
         self.lease = Lease(storage, url, name, study_id)
-        self._finished: dict[int, Trial] = {}  # they change no more
+        self._trials: dict[int, Trial] = {}
+        self._unfinished = 0  # trials with smaller ids than this change no more
 
     @classmethod
     def open(cls, url: str, name: str) -> TrialStore:
@@ -79,7 +81,7 @@ class TrialStore:
 
     @classmethod
     def _made(
-        cls, storage: BaseStorage, url: str, name: str, record: StudyRecord
+        cls, storage: RDBStorage, url: str, name: str, record: StudyRecord
     ) -> TrialStore | None:
         """A new study; None when there is one of that name."""
         ways = [StudyDirection[way.upper()] for way in record.objectives.values()]
@@ -133,16 +135,14 @@ class TrialStore:
     def trials(self) -> list[Trial]:
         """Every trial, abandoned ones included, in the order of their claims."""
         with one_line_errors(self.url):
-            frozen = self._storage.get_all_trials(self.study_id, deepcopy=False)
-        return [self._read(trial) for trial in frozen if "ask" in trial.user_attrs]
-
-    def _read(self, frozen: FrozenTrial) -> Trial:
-        known = self._finished.get(frozen.number)
-        if known is None:
-            known = from_optuna(frozen)
-            if frozen.state.is_finished():
-                self._finished[frozen.number] = known
-        return known
+            rows = read_rows(self._storage.engine, self.study_id, self._unfinished)
+        for row in filter(is_ours, rows):
+            self._trials[row.number] = to_trial(row)
+        running = [row.trial_id for row in rows if row.state in ("RUNNING", "WAITING")]
+        self._unfinished = min(
+            running, default=max([self._unfinished, *(r.trial_id for r in rows)])
+        )
+        return [self._trials[number] for number in sorted(self._trials)]
 
     def proposals(self) -> tuple[int, int]:
         """How many architectures the searchers proposed, and how many of them were over budget."""
@@ -200,14 +200,12 @@ class TrialStore:
             self._storage.set_study_user_attr(self.study_id, "warm", dict(warm))
 
     def set_grown(self, grown: Mapping[str, Any], description: Mapping[str, Any]) -> None:
-        """Records that the space has grown; what was read from the storage before is read anew."""
+        """Records that the space has grown."""
         history = [*self.record().grown, dict(grown)]
         with one_line_errors(self.url):
             # In this order: stopped in between, the space grows once more, by the same.
             self._storage.set_study_user_attr(self.study_id, "grown", history)
             self._storage.set_study_user_attr(self.study_id, "description", description)
-        self._storage = open_storage(self.url)
-        self._finished.clear()
 
     def claim(self, space: SearchSpace, claim: Claim) -> int:
         """Records an ask as RUNNING; returns the trial's number."""
@@ -247,7 +245,7 @@ class TrialStore:
         template = to_optuna(space, claim, self.lease.owner, state, attributes or {}, values)
         with one_line_errors(self.url):
             trial_id = self._storage.create_new_trial(self.study_id, template)
-            return self._storage.get_trial_number_from_id(trial_id)
+            return number_of(self._storage.engine, trial_id)
 
     def withdraw(self, number: int, claim: Claim) -> bool:
         """Gives a claim up when another driver had claimed the same evaluation before.

@@ -169,6 +169,43 @@ def test_interrupted_search_keeps_what_finished(tmp_path: Path, cluster: str) ->
     assert {t.ask for t in kept} == set(range(16))
 
 
+@pytest.mark.parametrize(
+    ("searcher", "full"),
+    [
+        ({"name": "nsga2", "model": "gp"}, 24),
+        ({"name": "nsga2-plain"}, 24),
+        ({"name": "random"}, 24),
+        ({"name": "optuna-nsga2"}, 24),
+        ({"name": "optuna-tpe"}, 24),
+        ({"name": "funnel"}, 1),  # of the best; the others are trained in part
+    ],
+    ids=lambda value: value.get("model", value["name"]) if isinstance(value, dict) else "",
+)
+def test_every_searcher_goes_on_where_it_was_stopped(
+    tmp_path: Path, cluster: str, searcher: dict[str, str], full: int
+) -> None:
+    """Interrupted, with a result of less than all, and started again: what one search would do."""
+    proxy = {"has_fidelities": True, "seconds": 0.05}
+    toy.write_experiment(tmp_path, searcher=searcher, trials=24, proxy=proxy)
+    process = started(tmp_path, "--ray-address", cluster, until=14)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert search(tmp_path, cluster).returncode == 0
+    whole = tmp_path / "whole"
+    toy.write_experiment(whole, searcher=searcher, trials=24, proxy=proxy)
+    assert search(whole, cluster).returncode == 0
+    results = [
+        [(t.ask, t.key, t.fidelity, t.values) for t in trials(folder) if not t.void]
+        for folder in (tmp_path, whole)
+    ]
+    assert results[0] == results[1]
+    assert len({trial[:3] for trial in results[0]}) == 24
+    assert len([trial for trial in results[0] if trial[2] == 1]) == full
+    front = toy.json_of(tmp_path, "front", "toy")["front"]
+    assert front == toy.json_of(whole, "front", "toy")["front"]
+    assert 1 <= len(front) <= full
+
+
 def test_workers_do_not_wait_for_each_other(tmp_path: Path, cluster: str) -> None:
     toy.write_experiment(tmp_path, proxy={"seconds": 0.2}, workers=2)
     assert search(tmp_path, cluster).returncode == 0

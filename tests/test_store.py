@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,41 @@ def test_trial_is_finished_only_once(url: str, space: SearchSpace) -> None:
         store.complete(number, [1.0, 1.0], {}, told=0, seconds=1.0)
     (trial,) = store.trials()
     assert (trial.state, trial.error, trial.abandoned) == ("failed", "collapsed", False)
+
+
+def test_reader_sees_every_change_in_whatever_order_trials_end(
+    url: str, space: SearchSpace
+) -> None:
+    writer = TrialStore.create(url, "s", RECORD)
+    other = TrialStore.create(url, "other", RECORD)
+    reader = TrialStore.open(url, "s")
+    assert reader.trials() == []
+    for ask in range(4):
+        writer.claim(space, claim(space, ask, depth=ask + 1))
+        other.claim(space, claim(space, ask, depth=ask + 1))
+    for number in (3, 1, 0, 2):
+        writer.complete(number, [1.0 + number, 2.0], {"loss": 1.0}, told=0, seconds=1.0)
+        assert reader.trials() == TrialStore.open(url, "s").trials()
+        assert reader.trials()[number].values == (1.0 + number, 2.0)
+    writer.claim(space, claim(space, 4, depth=5))
+    assert [trial.state for trial in reader.trials()] == ["complete"] * 4 + ["running"]
+    assert [trial.number for trial in TrialStore.open(url, "other").trials()] == [0, 1, 2, 3]
+
+
+def test_trials_of_older_versions_and_of_optuna_itself(url: str, space: SearchSpace) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    store.complete(store.claim(space, claim(space, 0)), [1.0, 2.0], {"loss": 1.0}, 0, 1.0)
+    before = store.trials()
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database, database:
+        rows = database.execute("SELECT trial_id, value_json FROM trial_user_attributes").fetchall()
+        database.execute("DELETE FROM trial_user_attributes")
+        flat = [(i, k, json.dumps(v)) for i, text in rows for k, v in json.loads(text).items()]
+        database.executemany(
+            "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (?, ?, ?)", flat
+        )
+    assert TrialStore.open(url, "s").trials() == before
+    optuna.load_study(study_name="s", storage=url).enqueue_trial({"depth": 1})
+    assert len(TrialStore.open(url, "s").trials()) == 1
 
 
 def test_claims_of_a_dead_process_are_abandoned(

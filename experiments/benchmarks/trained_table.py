@@ -19,7 +19,9 @@ import argparse
 import json
 import os
 import platform
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,24 +52,31 @@ PRICES = ("decode_ms", "encode_ms", "kmacs_per_pixel", "parameters", "package_by
 
 def main() -> None:
     arguments = _arguments()
-    torch.set_num_threads(1)
     space = load_space(arguments.space)
-    pricer = DevicePricer(space, {DEVICE: LatencyOracle(load_table(DEVICE))})
-    gate = Gate(pricer, LIMITS)
-    evaluator = ProxyEvaluator(
+    gate = Gate(DevicePricer(space, {DEVICE: LatencyOracle(load_table(DEVICE))}), LIMITS)
+    folder, shares = arguments.record.parent, (arguments.short, 1.0)
+    done = recorded(arguments.record, "key")
+    wanted = drawn(space, gate, arguments.architectures)
+    with ProcessPoolExecutor(arguments.processes, get_context("spawn")) as pool:
+        futures = {
+            pool.submit(trained, space, one, _evaluator(arguments), folder, shares): one
+            for one in wanted
+            if one.key not in done
+        }
+        for future in as_completed(futures):
+            line = described(futures[future], gate) | future.result()
+            done[line["key"]] = line
+            record(arguments.record, line)
+            print(f"{len(done)}/{len(wanted)} {line['key']}", flush=True)
+    rows = [done[one.key] for one in wanted]
+    write_atomically(arguments.out, json.dumps(table(rows, arguments)) + "\n")
+
+
+def _evaluator(arguments: argparse.Namespace) -> ProxyEvaluator:
+    return ProxyEvaluator(
         data=arguments.data, steps=arguments.steps, crops=arguments.crops, batch=arguments.batch,
         perceptual_weight=0.0, vgg_crops=0, shared_steps=arguments.shared_steps,
     )  # fmt: skip
-    shares = (arguments.short, 1.0)
-    folder = arguments.record.parent
-    done = recorded(arguments.record, "key")
-    for number, architecture in enumerate(drawn(space, gate, arguments.architectures)):
-        if architecture.key not in done:
-            line = trained(space, architecture, gate, evaluator, folder, shares)
-            done[architecture.key] = line
-            record(arguments.record, line)
-        print(f"{number + 1}/{arguments.architectures} {done[architecture.key]['key']}", flush=True)
-    write_atomically(arguments.out, json.dumps(table(list(done.values()), arguments)) + "\n")
 
 
 def drawn(space: SearchSpace, gate: Gate, count: int) -> list[Architecture]:
@@ -84,12 +93,12 @@ def drawn(space: SearchSpace, gate: Gate, count: int) -> list[Architecture]:
 def trained(
     space: SearchSpace,
     architecture: Architecture,
-    gate: Gate,
     evaluator: ProxyEvaluator,
     folder: Path,
     shares: tuple[float, ...],
 ) -> dict[str, Any]:
-    """What is recorded of one architecture."""
+    """Metrics by fidelity, and those at full fidelity; runs in a process of its own."""
+    torch.set_num_threads(1)
     rungs: dict[str, Any] = {}
     for i, share in enumerate(shares):
         try:
@@ -102,13 +111,16 @@ def trained(
     for file in folder.glob(f"*{architecture.key}*"):
         if architecture != space.reference:
             file.unlink()  # weights, pictures and checkpoints: the table keeps figures alone
+    return {**rungs[f"{1.0:g}"], "rungs": rungs}
+
+
+def described(architecture: Architecture, gate: Gate) -> dict[str, Any]:
+    """What is known of an architecture without training."""
     price = gate.price(architecture).as_record()
     return {
         "key": architecture.key,
         "code": list(architecture.code),
         "choices": dict(architecture.choices),
-        **rungs[f"{1.0:g}"],
-        "rungs": rungs,
         "prices": {name: price[name] for name in PRICES},
     }
 
@@ -144,6 +156,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--short", type=float, default=0.4, help="share of the steps")
     parser.add_argument("--shared-steps", type=int, default=1200)
     parser.add_argument("--crops", type=int, default=12)
+    parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
     parser.add_argument("--record", type=Path, default=Path("runs/trained-table/trained.jsonl"))
     out = Path(__file__).parents[1] / "results" / "trained_tiny.json"
     parser.add_argument("--out", type=Path, default=out)
