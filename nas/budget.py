@@ -68,7 +68,16 @@ class Gate:
 
     def feasible(self, codes: Codes) -> NDArray[np.bool_]:
         """Which canonical codes, shape (N, P), are inside the budget. Shape (N,)."""
-        return self._inside(self.held(codes))
+        return self.within(self.held(codes))
+
+    def within(self, held: Values) -> NDArray[np.bool_]:
+        """Which figures, from `held`, hold every limit; (N, L) -> (N,)."""
+        return np.asarray((held <= self._most).all(axis=1))
+
+    def excess(self, held: Values) -> Values:
+        """By how much of itself the limit is exceeded that is exceeded most; (..., L) -> (...)."""
+        scale = np.where(self._most == 0, 1.0, np.abs(self._most))
+        return np.asarray(((held - self._most) / scale).max(axis=-1))
 
     def overshoot(self, price: Price) -> list[float]:
         """Each limit's overshoot in its own unit, at most 0 where it is held."""
@@ -100,12 +109,12 @@ class Gate:
         looked_at, smallest, nearest = 0, np.full(len(self.flat_limits), np.inf), None
         for codes in self._looked_through(rng, count):
             held = self.held(codes)
-            if self._inside(held).any():
+            if self.within(held).any():
                 return
             looked_at += len(codes)
             smallest = np.minimum(smallest, held.min(axis=0))
-            best = held[self._excess(held).argmin()]
-            if nearest is None or self._excess(best) < self._excess(nearest):
+            best = held[self.excess(held).argmin()]
+            if nearest is None or self.excess(best) < self.excess(nearest):
                 nearest = best
         assert nearest is not None
         what = (
@@ -123,14 +132,6 @@ class Gate:
     @property
     def _most(self) -> Values:
         return np.array([limit.most for limit in self.flat_limits], dtype=np.float64)
-
-    def _inside(self, held: Values) -> NDArray[np.bool_]:
-        return np.asarray((held <= self._most).all(axis=1))
-
-    def _excess(self, held: Values) -> Values:
-        """By how much of itself the limit is exceeded that is exceeded most; (..., L) -> (...)."""
-        scale = np.where(self._most == 0, 1.0, np.abs(self._most))
-        return np.asarray(((held - self._most) / scale).max(axis=-1))
 
     def _looked_through(self, rng: np.random.Generator, count: int) -> Iterator[Codes]:
         yield np.array([self.space.reference.code])

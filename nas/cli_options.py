@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
@@ -29,10 +29,44 @@ def precision_option(default: str) -> Callable[[_Command], _Command]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="A row an entry on stdout.")
+milliseconds = click.FloatRange(min=0, min_open=True)
 
 
-def show(document: Mapping[str, Any] | list[Any], table: RenderableType, as_json: bool) -> None:
-    """Prints one document on stdout, as JSON or as a table."""
+def parsed_limits(texts: Iterable[str]) -> dict[str, float]:
+    """`name=value` of an option `--limit`.
+
+    Raises:
+        click.UsageError: not of that form, or no number above zero.
+    """
+    parsed = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            parsed[name] = float(milliseconds.convert(value, None, None))  # type: ignore[arg-type]
+        except click.BadParameter as problem:
+            raise click.UsageError(f"--limit: {text!r}: {problem.message}") from None
+    return parsed
+
+
+def show(
+    document: Mapping[str, Any] | list[Any],
+    table: RenderableType,
+    as_json: bool,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Prints one document on stdout, as a table, as JSON, or its rows as CSV.
+
+    Raises:
+        click.UsageError: both JSON and CSV are asked for.
+    """
+    if rows is not None and as_json:
+        raise click.UsageError("--json and --csv: one of them")
+    if rows is not None:
+        from nas.frames import of_entries
+
+        click.echo(of_entries(rows).to_csv(index=False), nl=False)
+        return
     if as_json:
         click.echo(json.dumps(document, indent=2, allow_nan=False))
         return

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import json_option, precision_option, show, storage_option, warn
+from nas.cli_options import (
+    csv_option,
+    json_option,
+    milliseconds,
+    parsed_limits,
+    precision_option,
+    show,
+    storage_option,
+    warn,
+)
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace
@@ -33,8 +42,9 @@ def studies(storage: str, as_json: bool) -> None:
 @click.command()
 @click.argument("study")
 @storage_option
+@csv_option
 @json_option
-def front(study: str, storage: str, as_json: bool) -> None:
+def front(study: str, storage: str, as_csv: bool, as_json: bool) -> None:
     """Shows a study's front as a table, and draws it."""
     from nas import tables
     from nas.entries import study_document
@@ -47,7 +57,7 @@ def front(study: str, storage: str, as_json: bool) -> None:
     if document["front"]:
         save_front(document, picture)
     shown = {name: value for name, value in document.items() if name != "dominated"}
-    show(shown, tables.front(document), as_json)
+    show(shown, tables.front(document, plotted=True), as_json, shown["front"] if as_csv else None)
     if document["front"]:
         click.echo(f"plot: {picture}", err=True)
 
@@ -75,15 +85,12 @@ def show_trial(study: str, trial: int, storage: str, as_json: bool) -> None:
     show(document, tables.trial(document), as_json)
 
 
-_milliseconds = click.FloatRange(min=0, min_open=True)
-
-
 @click.command()
 @click.argument("space_name", metavar="SPACE")
 @click.option("--device", help="Price it on this device: a shipped name or a table's path.")
 @precision_option("fp16 where the device's table has it")
-@click.option("--encode-ms", type=_milliseconds, help="Limit of encoding; default 230.")
-@click.option("--decode-ms", type=_milliseconds, help="Limit of decoding; default 150.")
+@click.option("--encode-ms", type=milliseconds, help="Limit of encoding; default 230.")
+@click.option("--decode-ms", type=milliseconds, help="Limit of decoding; default 150.")
 @click.option(
     "--limit",
     "limits",
@@ -114,20 +121,9 @@ def space(
     with Console(stderr=True).status("taking it apart"):
         document = space_document(loaded)
     if device is not None:
-        stated = {"encode_ms": encode_ms, "decode_ms": decode_ms, **_parsed(limits)}
+        stated = {"encode_ms": encode_ms, "decode_ms": decode_ms, **parsed_limits(limits)}
         document["latency"] = _latency(loaded, device, precision, stated)
     show(document, space_table.space(document), as_json)
-
-
-def _parsed(limits: tuple[str, ...]) -> dict[str, float]:
-    parsed = {}
-    for text in limits:
-        name, _, value = text.partition("=")
-        try:
-            parsed[name] = _milliseconds.convert(value, None, None)  # type: ignore[arg-type]
-        except click.BadParameter as problem:
-            raise click.UsageError(f"--limit: {text!r}: {problem.message}") from None
-    return parsed
 
 
 def _latency(

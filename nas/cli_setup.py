@@ -182,6 +182,8 @@ def _about(experiment: Experiment) -> dict[str, Any]:
     return {
         "experiment": experiment.file.read_text(encoding="utf-8"),
         "file": str(experiment.file.resolve()),
+        "space_file": experiment.space_file,
+        "tables": dict(experiment.table_files),
         "versions": {name: version(name) for name in _LIBRARIES},
         "machine": {"python": platform.python_version(), "system": platform.platform()},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

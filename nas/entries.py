@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas import pareto
@@ -35,12 +35,18 @@ def study_document(store: TrialStore) -> dict[str, Any]:
         result), `front` and `dominated` (entries; the front from the best in the first objective
         on).
     """
-    record, trials = store.record(), store.trials()
+    return document_of(store.name, store.record(), store.trials(), proposals(store))
+
+
+def document_of(
+    study: str, record: StudyRecord, trials: Sequence[Trial], proposals: Mapping[str, int]
+) -> dict[str, Any]:
+    """As `study_document`, of trials that may have been priced anew."""
     entries = [entry(trial) for trial in trials if trial.scored]
     best = pareto.front(entries, record.objectives)
     on_front = {e["trial"] for e in best}
     return {
-        "study": store.name,
+        "study": study,
         "space": record.space,
         "objectives": list(record.objectives),
         "directions": dict(record.objectives),
@@ -49,7 +55,7 @@ def study_document(store: TrialStore) -> dict[str, Any]:
         "provenance": dict(record.provenance),
         "about": dict(record.about),
         "trials": _counts(trials),
-        "proposals": _proposals(store),
+        "proposals": dict(proposals),
         "hypervolume": hypervolume(entries, record),
         "front": best,
         "dominated": [e for e in entries if e["trial"] not in on_front],
@@ -93,7 +99,7 @@ def _known(provenance: Mapping[str, Any]) -> str:
     return f"latencies are {kind}{measured}; the budget is held against the {against}"
 
 
-def _counts(trials: list[Trial]) -> dict[str, int]:
+def _counts(trials: Sequence[Trial]) -> dict[str, int]:
     return {
         "asked": len({trial.identity for trial in trials}),
         "complete": sum(trial.scored for trial in trials),
@@ -105,6 +111,7 @@ def _counts(trials: list[Trial]) -> dict[str, int]:
     }
 
 
-def _proposals(store: TrialStore) -> dict[str, int]:
+def proposals(store: TrialStore) -> dict[str, int]:
+    """How many architectures were proposed, and how many of them were over the budget."""
     proposed, over_budget = store.proposals()
     return {"proposed": proposed, "over_budget": over_budget}

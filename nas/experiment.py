@@ -11,7 +11,7 @@ from typing import Any
 from evaluators.protocol import Direction, Evaluator
 from latency.table import LatencyTable
 from nas.experiment_file import DEFAULT_OBJECTIVES as DEFAULT_OBJECTIVES
-from nas.experiment_file import FUNNEL, ExperimentFile, SearcherFile
+from nas.experiment_file import FUNNEL, SAMPLE, ExperimentFile, SearcherFile
 from nas.experiment_file import ExperimentError as ExperimentError
 from nas.experiment_file import require_name as require_name
 from nas.own_oracle import RESERVED
@@ -26,6 +26,7 @@ from nas.pricing_setup import (
     other_limits,
     own_pricer,
     pricing_identity,
+    table_files,
 )
 from nas.searchers.choice import SEARCHERS, Model
 from nas.searchers.problem import FULL
@@ -34,7 +35,6 @@ from search_spaces.load import load_space, space_source
 from search_spaces.space import SearchSpace, SpaceError
 from search_spaces.yaml_files import import_object, parse, read_yaml
 
-SAMPLE = "sample"
 _SHARED = ("data", "device", "precision", "anchor")  # settings of the evaluator at the top level
 _FULL = (FULL,)
 
@@ -50,6 +50,7 @@ class Experiment:
         space_file: what `load_space` finds the space by in any process: absolute path of its file,
             or of the experiment that holds it; or an import path.
         pricer: what prices architectures.
+        table_files: device -> absolute path of its table, of those that are not shipped.
         limits: device, or label of an own oracle -> metric -> hard limit; the first device's
             figures are the flat ones.
         other_limits: metric -> hard limit of what is no device's latency.
@@ -76,6 +77,7 @@ class Experiment:
     space: SearchSpace
     space_file: str
     pricer: Pricer
+    table_files: Mapping[str, str]
     limits: Mapping[str, Mapping[str, float]]
     other_limits: Mapping[str, float]
     objectives: Mapping[str, Direction]
@@ -135,6 +137,7 @@ def _experiment(document: ExperimentFile, file: Path, folder: Path) -> Experimen
         space=space,
         space_file=source,
         pricer=pricer,
+        table_files=table_files(tables, folder),
         limits=device_limits(document, pricer, tables),
         other_limits=other_limits(document, pricer, evaluator.metrics),
         objectives=_objectives(document, evaluator, pricer),

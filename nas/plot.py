@@ -45,6 +45,48 @@ def save_front(document: Mapping[str, Any], file: Path) -> None:
         figure.savefig(unfinished, dpi=160)
 
 
+def save_sweep(document: Mapping[str, Any], file: Path) -> None:
+    """Draws the best value for each limit.
+
+    Args:
+        document: from `retarget.sweep_document`, with at least one limit that something holds.
+        file: PNG, written in one step.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    name, objective = document["name"], document["objective"]
+    rows = [row for row in document["rows"] if row["best"]]
+    limits, best = [r["limit"] for r in rows], [r["best"][objective] for r in rows]
+    axes.plot(limits, best, marker="o", drawstyle="steps-post", color=_FRONT)
+    before = None
+    for row, value in zip(rows, best, strict=True):
+        if row["best"]["trial"] != before:  # each of them once, where it begins
+            before = row["best"]["trial"]
+            axes.annotate(
+                str(before),
+                (row["limit"], value),
+                xytext=(4, 5),
+                textcoords="offset points",
+                fontsize=8,
+                color=_FRONT,
+            )
+    kinds = {p["kind"] for p in document["provenance"].values()}
+    note = " (analytic latency, not measured on a device)" if "analytic" in kinds else ""
+    axes.set_title(
+        f"{document['study']} on {document['device']}{note}", loc="left", fontweight="bold"
+    )
+    axes.set_xlabel(f"limit of {_LABELS.get(name) or f'{name[:-3]} [ms]'}")
+    axes.set_ylabel(_LABELS.get(objective, objective))
+    axes.grid(visible=True, color="#e4e7eb", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    with replacing(file) as unfinished:
+        figure.savefig(unfinished, dpi=160)
+
+
 def _axes(objectives: Sequence[str]) -> tuple[str, str]:
     """Cost to the right, quality upwards; one objective is drawn over the trials."""
     return ("trial", objectives[0]) if len(objectives) == 1 else (objectives[1], objectives[0])

@@ -98,6 +98,15 @@ def load_tables(document: ExperimentFile, folder: Path) -> dict[str, LatencyTabl
     return {name: load_table(_beside(name, folder)) for name in names}
 
 
+def table_files(tables: Mapping[str, LatencyTable], folder: Path) -> dict[str, str]:
+    """Device -> absolute path of its table, of those that are not shipped."""
+    return {
+        table.device: str((folder / name).resolve())
+        for name, table in tables.items()
+        if is_path(name)
+    }
+
+
 def device_limits(
     document: ExperimentFile, pricer: Pricer, tables: Mapping[str, LatencyTable]
 ) -> dict[str, Mapping[str, float]]:
@@ -196,4 +205,9 @@ def _digest(table: LatencyTable) -> str:
 
 
 def _beside(name: str, folder: Path) -> str:
-    return str(folder / name) if name.endswith((".yaml", ".yml")) else name
+    return str(folder / name) if is_path(name) else name
+
+
+def is_path(name: str) -> bool:
+    """Whether a device is given by its table's file, not by a shipped name."""
+    return name.endswith((".yaml", ".yml"))

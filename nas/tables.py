@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from nas import terminal_plot
 from nas.entries import held_against
 
 _SHOWN = ("bpp_coded", "psnr", "lpips", "encode_ms", "decode_ms", "parameters", "kmacs_per_pixel")
@@ -26,6 +28,7 @@ _HEADS = {
     "kmacs_per_pixel": "kMACs\n/pixel",
     "learned_gain_db": "gain\ndB",
 }
+_BAR = 20  # characters
 _DIGITS = {
     "bpp_coded": 4,
     "bpp_estimated": 4,
@@ -37,8 +40,13 @@ _DIGITS = {
 }
 
 
-def front(document: Mapping[str, Any]) -> RenderableType:
-    """The front, best in the first objective first, with what its latencies are worth."""
+def front(document: Mapping[str, Any], plotted: bool = False) -> RenderableType:
+    """The front, best in the first objective first, with what its latencies are worth.
+
+    Args:
+        document: from `entries.study_document`.
+        plotted: with a small plot below the table.
+    """
     objectives = document["objectives"]
     names = [*objectives, *(name for name in _SHOWN if name not in objectives)]
     names = [name for name in names if all(name in entry for entry in document["front"])]
@@ -53,7 +61,44 @@ def front(document: Mapping[str, Any]) -> RenderableType:
         f" {_volume(document)}",
         style="not bold",
     )
-    return Group(title, table, Text(f"{budget(document)}. {held_against(document['provenance'])}."))
+    parts: list[RenderableType] = [title, table] if document["front"] else [title]
+    if plotted and document["front"]:
+        parts.append(Text(terminal_plot.front(document) + "\n"))
+    return Group(*parts, Text(f"{budget(document)}. {held_against(document['provenance'])}."))
+
+
+def retargeted(document: Mapping[str, Any]) -> RenderableType:
+    """The front under another budget, and what it does not know."""
+    about, complete = document["retargeted"], document["trials"]["complete"]
+    trained = complete + about["outside"]
+    notes = [f"{about['outside']} of {trained} trained ones are outside this budget."]
+    if about["nearest"]:
+        near = dict(about["nearest"])
+        head = f"The nearest is trial {near.pop('trial')}: "
+        compared = (f"{n} {number(n, x)} of {about['limits'][n]:g}" for n, x in near.items())
+        notes.append(f"{head}{', '.join(compared)}.")
+    if about["unknown_share"]:
+        notes.append(
+            f"About {about['unknown_share']:.0%} of the architectures inside this budget were over"
+            " the study's own, and so were never trained: --search N looks among them."
+        )
+    return Group(front(document), Text(" ".join(notes)))
+
+
+def sweep(document: Mapping[str, Any]) -> RenderableType:
+    """The best architecture for each limit."""
+    name, objective = document["name"], document["objective"]
+    names = [name, *(n for n in _SHOWN if n not in (name, objective))]
+    best = [row["best"] for row in document["rows"] if row["best"]]
+    names = [objective, *(n for n in names if all(n in entry for entry in best))]
+    table = columns(["limit\nms", "inside", "trial", *(_head(n) for n in names)])
+    for row in document["rows"]:
+        entry = row["best"]
+        cells = [str(entry["trial"]), *(number(n, entry[n]) for n in names)] if entry else ["none"]
+        table.add_row(f"{row['limit']:g}", str(row["inside"]), *cells)
+    head = Text(f"{document['study']} on {document['device']}: ", style="bold")
+    head.append(f"the best {objective} for each limit of {name[:-3]}", style="not bold")
+    return Group(head, table, Text(f"{held_against(document['provenance'])}."))
 
 
 def trial(document: Mapping[str, Any]) -> RenderableType:
@@ -204,9 +249,12 @@ def number(name: str, value: Any) -> str:
 
 
 def _blocks(title: str, rows: Sequence[Sequence[Any]]) -> Table:
+    """What eats the budget: a bar a block, the longest one full."""
     table = columns(["step", "block", "ms"], title)
+    table.add_column("", width=_BAR)
+    longest = max((ms for *_, ms in rows), default=0.0) or 1.0
     for step, signature, ms in rows:
-        table.add_row(step, signature, f"{ms:.2f}")
+        table.add_row(step, signature, f"{ms:.2f}", Bar(longest, 0, ms, width=_BAR))
     return table
 
 

@@ -1,0 +1,280 @@
+"""A study's results under another device or budget: priced anew, never trained again.
+
+What a search never trained because it was over the budget of then is not in the record. It is
+counted, so that a front says how much of the present budget it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latency.oracle import LatencyOracle
+from latency.table_files import load_table
+from nas.budget import SAMPLES, Gate
+from nas.device_pricing import DevicePricer
+from nas.entries import document_of, entry
+from nas.pricing import Values
+from nas.records import StudyRecord, Trial
+from nas.storage import StudyError
+from nas.store import TrialStore
+from search_spaces.load import load_space
+from search_spaces.space import Codes, SearchSpace, SpaceError
+
+Limits = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Retargeted:
+    """A study as it would stand under another budget.
+
+    Attributes:
+        record: with the present device, limits and provenance.
+        trials: every trial, prices and blocks of the present device; `blocks` are empty.
+        held: what the limits are held against, in the order of the gate's, shape (N, L).
+        inside: those trials that are inside the budget.
+    """
+
+    record: StudyRecord
+    trials: Sequence[Trial]
+    held: Values
+    inside: Sequence[Trial]
+
+
+def recorded_space(record: StudyRecord, stated: str | None = None) -> SearchSpace:
+    """The space that a study was recorded in.
+
+    Args:
+        record: the study's.
+        stated: where it is now, as for `load_space`; default where it was.
+
+    Raises:
+        StudyError: it is not there, or it has changed.
+        SpaceError: it cannot be read.
+    """
+    source = stated or record.about.get("space_file")
+    if source is None:
+        raise StudyError("the study does not say where its space is; name it with --space")
+    try:
+        space = load_space(str(source))
+    except SpaceError as problem:
+        raise SpaceError(f"{problem}; --space says where it is now") from None
+    if record.description and space.description() != record.description:
+        raise StudyError(
+            f"{source} has changed since the study was recorded: nas search goes on with a space"
+            " that has grown; --space names another file"
+        )
+    return space
+
+
+def device_gate(
+    record: StudyRecord,
+    space: SearchSpace,
+    device: str | None,
+    stated: Limits,
+    margin_percent: float | None = None,
+) -> Gate:
+    """The budget on a device.
+
+    Args:
+        record: states precision and margin, and the limits that are not stated.
+        space: of the study.
+        device: a shipped name or a table's path; default the study's first.
+        stated: `<stage>_ms`, or a size, to its limit.
+        margin_percent: default the study's, where it is one for all devices, else the table's.
+
+    Raises:
+        TableError: there is no such table.
+        StudyError: it has no latencies in the study's precision, or a limit is of no such stage.
+    """
+    if "oracle" in record.identity:
+        raise StudyError("a study with an oracle of its own has no devices to choose from")
+    table = load_table(device or _device(record))
+    precision = record.identity.get("precision", "fp16")
+    if precision not in table.precisions:
+        raise StudyError(f"{table.device} has no latencies in {precision}, the study's precision")
+    margin = record.identity.get("margin") if margin_percent is None else margin_percent
+    if isinstance(margin, dict):
+        margin = margin.get(table.device)
+    pricer = DevicePricer(space, {table.device: LatencyOracle(table, precision, margin)})
+    timed = [f"{stage}_ms" for stage in pricer.stages]
+    known = {**_limits(record, table.device), **record.other_limits, **stated}
+    for name in stated:
+        if name not in (*timed, *pricer.figures):
+            raise StudyError(f"no limit {name!r}; there are {', '.join([*timed, *pricer.figures])}")
+    held = {name: most for name, most in known.items() if name in timed}
+    others = {name: most for name, most in known.items() if name not in timed}
+    return Gate(pricer, {table.device: held}, others)
+
+
+def retargeted(record: StudyRecord, trials: Sequence[Trial], gate: Gate) -> Retargeted:
+    """Prices recorded trials anew.
+
+    Args:
+        record: the study's.
+        trials: all of it.
+        gate: of one device, from `device_gate`.
+    """
+    (device,) = gate.limits
+    present = replace(
+        record,
+        limits=gate.limits,
+        other_limits={limit.name: limit.most for limit in gate.flat_limits if not limit.device},
+        provenance=gate.pricer.provenance,
+    )
+    if not trials:
+        return Retargeted(present, (), np.empty((0, len(gate.flat_limits))), ())
+    codes = codes_of(trials, record, gate.space)
+    names = [name for name in gate.pricer.metrics if name not in gate.pricer.figures]
+    prices = gate.prices(codes, names).tolist()
+    priced = [
+        replace(trial, price=_price(trial, device, dict(zip(names, row, strict=True))), blocks={})
+        for trial, row in zip(trials, prices, strict=True)
+    ]
+    held = gate.held(codes)
+    inside = [trial for trial, ok in zip(priced, gate.within(held), strict=True) if ok]
+    return Retargeted(present, priced, held, inside)
+
+
+def retarget_document(store: TrialStore, gate: Gate) -> dict[str, Any]:
+    """The front under another budget, JSON-ready.
+
+    Returns:
+        As `entries.study_document`, `trials` counted among those inside, and `retargeted`:
+        `device`, `limits`, `outside` (trained, and outside the present budget), `nearest` (the
+        trained one that comes nearest, and what limits are held against of it; only where the front
+        is empty) and `unknown_share` (of `unknown_share`).
+    """
+    record, trials = store.record(), store.trials()
+    found = retargeted(record, trials, gate)
+    nothing_proposed = {"proposed": 0, "over_budget": 0}  # against this budget
+    document = document_of(store.name, found.record, found.inside, nothing_proposed)
+    scored = sum(trial.scored for trial in trials)
+    document["retargeted"] = {
+        "device": next(iter(gate.limits)),
+        "limits": {limit.name: limit.most for limit in gate.flat_limits},
+        "outside": scored - document["trials"]["complete"],
+        "nearest": None if document["front"] else _nearest(gate, found),
+        "unknown_share": unknown_share(record, gate),
+    }
+    return document
+
+
+def sweep_document(
+    store: TrialStore, gate: Gate, name: str, limits: Sequence[float]
+) -> dict[str, Any]:
+    """The best architecture for each limit, JSON-ready.
+
+    Args:
+        store: of the study.
+        gate: of one device; its limit called `name` is replaced.
+        name: `<stage>_ms`.
+        limits: of it, ascending.
+
+    Returns:
+        `study`, `device`, `name`, `objective` (the first one that is trained: what is best),
+        `direction`, `limits` (the others), `provenance` and `rows`: `limit`, `inside` (trained ones
+        inside it) and `best` (an entry, or None).
+
+    Raises:
+        StudyError: all objectives are priced.
+    """
+    record = store.record()
+    trained = [n for n in record.objectives if n not in gate.pricer.metrics]
+    if not trained:
+        raise StudyError(
+            f"{', '.join(record.objectives)}: nothing of it is trained, so none is best"
+        )
+    (device, held), sizes = next(iter(gate.limits.items())), gate.flat_limits
+    others = {limit.name: limit.most for limit in sizes if not limit.device}
+    without = {key: most for key, most in held.items() if key != name}
+    found = retargeted(
+        record,
+        [trial for trial in store.trials() if trial.scored],
+        Gate(gate.pricer, {device: without}, others),
+    )
+    entries = [entry(trial) for trial in found.inside]
+    factor = _held_factor(gate)
+    objective, sign = trained[0], 1.0 if record.objectives[trained[0]] == "minimize" else -1.0
+    entries.sort(key=lambda one: (sign * float(one[objective]), one["trial"]))
+    costs = np.array([factor * one[name] for one in entries])
+    rows = [{"limit": most, **_best_within(entries, costs <= most)} for most in limits]
+    return {
+        "study": store.name,
+        "device": device,
+        "name": name,
+        "objective": objective,
+        "direction": record.objectives[objective],
+        "limits": {**without, **others},
+        "provenance": gate.pricer.provenance,
+        "rows": rows,
+    }
+
+
+def codes_of(trials: Sequence[Trial], record: StudyRecord, space: SearchSpace) -> Codes:
+    """Canonical codes in the present space, shape (N, P)."""
+    if record.grown:  # a code means something else since
+        return np.array([space.encode(trial.choices) for trial in trials], dtype=np.int64)
+    return np.array([trial.code for trial in trials], dtype=np.int64)
+
+
+def unknown_share(record: StudyRecord, gate: Gate, count: int = SAMPLES) -> float | None:
+    """Of what is inside the present budget, the share that the study's own budget had refused.
+
+    Estimated from uniformly drawn architectures; None where none of them is inside, or where the
+    study's own tables are not there any more.
+    """
+    try:
+        limits = {_source(record, device): held for device, held in record.limits.items()}
+        gates = [device_gate(record, gate.space, d, held) for d, held in limits.items()]
+    except ValueError:
+        return None
+    codes = gate.space.sample(np.random.default_rng(0), count)
+    codes = codes[gate.feasible(codes)]
+    if not len(codes):
+        return None
+    known = np.all([one.feasible(codes) for one in gates], axis=0)
+    return float(1 - known.mean())
+
+
+def _held_factor(gate: Gate) -> float:
+    """What a limit is held against, of the point estimate."""
+    assert isinstance(gate.pricer, DevicePricer)
+    return next(iter(gate.pricer.oracles.values())).held_factor
+
+
+def _best_within(entries: Sequence[Mapping[str, Any]], inside: NDArray[np.bool_]) -> dict[str, Any]:
+    rows = np.flatnonzero(inside)
+    return {"inside": len(rows), "best": dict(entries[rows[0]]) if len(rows) else None}
+
+
+def _device(record: StudyRecord) -> str:
+    return _source(record, next(iter(record.limits)))
+
+
+def _source(record: StudyRecord, device: str) -> str:
+    """A shipped name, or the table's file that the study was recorded with."""
+    return str(record.about.get("tables", {}).get(device, device))
+
+
+def _limits(record: StudyRecord, device: str) -> Limits:
+    """Of the device itself if the study had it, else of its first one."""
+    return record.limits.get(device) or next(iter(record.limits.values()))
+
+
+def _price(trial: Trial, device: str, latency: dict[str, float]) -> dict[str, Any]:
+    return {**trial.price, **latency, "latency": {device: latency}}
+
+
+def _nearest(gate: Gate, found: Retargeted) -> dict[str, Any] | None:
+    """The trained one whose limit that is exceeded most is exceeded least; None without any."""
+    scored = [row for row, trial in enumerate(found.trials) if trial.scored]
+    if not scored:
+        return None
+    best = scored[int(gate.excess(found.held[scored]).argmin())]
+    pairs = zip(gate.flat_limits, found.held[best].tolist(), strict=True)
+    return {"trial": found.trials[best].number, **{limit.name: value for limit, value in pairs}}
