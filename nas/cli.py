@@ -14,7 +14,16 @@ from typing import NoReturn
 
 import click
 
-from nas import __version__, cli_codec, cli_confirm, cli_latency, cli_read, cli_retarget, cli_search
+from nas import (
+    __version__,
+    cli_codec,
+    cli_confirm,
+    cli_latency,
+    cli_read,
+    cli_report,
+    cli_retarget,
+    cli_search,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -27,6 +36,7 @@ for command in (
     *cli_search.COMMANDS,
     *cli_confirm.COMMANDS,
     *cli_read.COMMANDS,
+    *cli_report.COMMANDS,
     *cli_retarget.COMMANDS,
     *cli_latency.COMMANDS,
     *cli_codec.COMMANDS,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LABELS = {
     "bd_rate_lpips": "BD-rate by LPIPS against the reference [%]",
+    "bd_rate_ms_ssim": "BD-rate by MS-SSIM against the reference [%]",
     "bd_rate_psnr": "BD-rate by PSNR against the reference [%]",
     "bpp_coded": "rate as written [bit/pixel]",
     "bpp_estimated": "rate by likelihood [bit/pixel]",
@@ -79,8 +80,8 @@ def save_sweep(document: Mapping[str, Any], file: Path) -> None:
     axes.set_title(
         f"{document['study']} on {document['device']}{note}", loc="left", fontweight="bold"
     )
-    axes.set_xlabel(f"limit of {_LABELS.get(name) or f'{name[:-3]} [ms]'}")
-    axes.set_ylabel(_LABELS.get(objective, objective))
+    axes.set_xlabel(f"limit of {label(name)}")
+    axes.set_ylabel(label(objective))
     axes.grid(visible=True, color="#e4e7eb", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(file) as unfinished:
@@ -145,9 +146,14 @@ def _decorate(axes: Axes, document: Mapping[str, Any], x: str, y: str) -> None:
     axes.legend(frameon=False, fontsize=9)
 
 
+def label(name: str) -> str:
+    """A figure's name for people, with its unit."""
+    return _LABELS.get(name) or (f"{name[:-3]} [ms]" if name.endswith("_ms") else name)
+
+
 def _label(name: str, document: Mapping[str, Any]) -> str:
     limit = next(iter(document["budget"].values())).get(name)
-    text = _LABELS.get(name) or (f"{name[:-3]} [ms]" if name.endswith("_ms") else name)
+    text = label(name)
     way = document["directions"].get(name)
     better = {"minimize": ", lower is better", "maximize": ", higher is better", None: ""}[way]
     return text + better + (f" (budget {limit:g} ms)" if limit is not None else "")

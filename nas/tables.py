@@ -29,7 +29,7 @@ _HEADS = {
     "learned_gain_db": "gain\ndB",
 }
 _BAR = 20  # characters
-_DIGITS = {
+DIGITS = {
     "bpp_coded": 4,
     "bpp_estimated": 4,
     "ms_ssim": 4,
@@ -244,7 +244,7 @@ def number(name: str, value: Any) -> str:
     if "_ms" in name:
         return f"{value:.1f}"
     return (
-        f"{value:.{_DIGITS.get(name, 2)}f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2g}"
+        f"{value:.{DIGITS.get(name, 2)}f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2g}"
     )
 
 

@@ -1,0 +1,88 @@
+"""`nas report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nas.cli_options import storage_option, warn
+
+if TYPE_CHECKING:
+    from nas.report.devices import Devices
+    from nas.store import TrialStore
+
+_LIVE_SECONDS = 5.0
+
+
+@click.command()
+@click.argument("studies", nargs=-1, required=True, metavar="STUDY…")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Default runs/STUDY/report.html."
+)
+@click.option("--device", "devices", multiple=True, help="A further device, by its table's path.")
+@click.option("--space", help="Where the studies' space is now, if it has moved.")
+@click.option("--serve", is_flag=True, help="Serve it instead, newer while the search runs.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True)
+@storage_option
+def report(
+    studies: tuple[str, ...],
+    out: Path | None,
+    devices: tuple[str, ...],
+    space: str | None,
+    serve: bool,
+    port: int,
+    storage: str,
+) -> None:
+    """One page of a study, or of several laid over each other; works from disk, without network."""
+    from nas.folders import study_folder
+    from nas.report.page import page
+    from nas.store import TrialStore
+
+    stores = [TrialStore.open(storage, name) for name in dict.fromkeys(studies)]
+    if serve:
+        from nas.report.server import serve_page
+
+        what = [(store, devices, space) for store in stores]
+        serve_page(lambda: _document(what), port, _LIVE_SECONDS, click.echo)
+        return
+    from search_spaces.files import write_atomically
+
+    file = out or study_folder(stores[0].name) / "report.html"
+    text = page(_document([(store, devices, space) for store in stores]))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, text)
+    click.echo(f"report: {file} ({len(text) / 1e6:.1f} MB)")
+
+
+COMMANDS = (report,)
+
+
+def _document(what: list[tuple[TrialStore, tuple[str, ...], str | None]]) -> dict[str, Any]:
+    from nas.entries import study_document
+    from nas.report.page import embed_pictures, page_document
+    from nas.report.study import study
+
+    shown = [study(store, _devices(store, wanted, space)) for store, wanted, space in what]
+    fronts = [[e["trial"] for e in study_document(store)["front"]] for store, *_ in what]
+    embed_pictures(shown, fronts)
+    return page_document(shown)
+
+
+def _devices(store: TrialStore, wanted: tuple[str, ...], space: str | None) -> Devices | None:
+    """Every device that the study's trials can be priced on; None leaves those recorded."""
+    from nas.report.devices import priced_devices
+    from nas.retarget import recorded_space
+    from nas.storage import StudyError
+    from search_spaces.space import SpaceError
+
+    record = store.record()
+    if "oracle" in record.identity:
+        return None
+    trials = [t for t in store.trials() if t.state != "running" and not t.void]
+    try:
+        return priced_devices(record, trials, recorded_space(record, space), wanted)
+    except (StudyError, SpaceError) as problem:
+        warn(f"{store.name}: only the recorded devices are shown: {problem}")
+        return None
