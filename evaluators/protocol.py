@@ -46,6 +46,9 @@ class Evaluator(Protocol):
     was evaluated at those before it, and the evaluation may go on from what these left in the
     study's folder. Should that be gone, the score is the same all the same.
 
+    It may offer `peers(directory)`: by name, rate-distortion points of other codecs on the images
+    that architectures are scored on, for a page to show beside them.
+
     A user's own evaluator is any class with these members, named in the experiment as
     `package.module:Name` or `./file.py:Name`; its constructor takes the experiment's settings as
     keywords.

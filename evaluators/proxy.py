@@ -25,7 +25,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from evaluators import candidates, decoder, joint, perceptual, photos, scoring
+from evaluators import candidates, classics, decoder, joint, perceptual, photos, scoring
 from evaluators.branches import Branch
 from evaluators.candidates import Data, Trained
 from evaluators.control import gain_db, without_backbones
@@ -191,6 +191,12 @@ class ProxyEvaluator(ProxySettings):
                     unfinished.write_text(json.dumps(score))
             content: dict[str, Any] = json.loads(file.read_text())
         return content
+
+    def peers(self, directory: Path) -> dict[str, list[dict[str, Any]]]:
+        """Curves of classical codecs on the crops that candidates are scored on, by name."""
+        if not classics.has_avif():
+            return {}
+        return {classics.avif_name(): classics.avif_points(self._data(directory).held_back())}
 
     def seconds_per_trial(self, space: SearchSpace) -> float:
         """What a trial takes on this machine, from a few timed steps of sampled architectures."""

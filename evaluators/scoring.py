@@ -117,7 +117,7 @@ def score(
     points, gains = [], []
     for i, level in enumerate(levels):
         linear, decoded = _decode(codec, held_back, i, level, device)
-        points.append({"level": level, **_rates(held_back, i), **_distortions(decoded, originals)})
+        points.append({"level": level, **_rates(held_back, i), **distortions(decoded, originals)})
         gains.append(points[-1]["psnr"] - psnr(to_8_bit(linear), originals).mean().item())
     gain = float(np.mean(gains))
     if gain < _COLLAPSE_DB:
@@ -220,8 +220,16 @@ def _rates(held_back: HeldBack, index: int) -> dict[str, float]:
     }
 
 
-def _distortions(decoded: Tensor, originals: Tensor) -> dict[str, float]:
-    """Means over the crops, of images as a screen would show them."""
+def distortions(decoded: Tensor, originals: Tensor) -> dict[str, float]:
+    """PSNR, MS-SSIM and LPIPS (alex): means over images as a screen would show them.
+
+    Args:
+        decoded: shape (N, 3, S, S); clipped and rounded here.
+        originals: same shape, in [0, 1].
+
+    Raises:
+        EvaluationError: a mean is not finite.
+    """
     images = to_8_bit(decoded)
     pairs = zip(torch.split(images, _BATCH), torch.split(originals, _BATCH), strict=True)
     similarities = torch.cat([ms_ssim(a, b) for a, b in pairs])

@@ -64,10 +64,28 @@ def _document(what: list[tuple[TrialStore, tuple[str, ...], str | None]]) -> dic
     from nas.report.page import embed_pictures, page_document
     from nas.report.study import study
 
-    shown = [study(store, _devices(store, wanted, space)) for store, wanted, space in what]
+    shown = [
+        study(store, _devices(store, wanted, space), _peers(store)) for store, wanted, space in what
+    ]
     fronts = [[e["trial"] for e in study_document(store)["front"]] for store, *_ in what]
     embed_pictures(shown, fronts)
     return page_document(shown)
+
+
+def _peers(store: TrialStore) -> Any:
+    """Of the study's own crops; nothing where they cannot be had."""
+    from evaluators.protocol import SetupError
+    from nas.experiment import ExperimentError
+    from nas.report.peers import peers
+
+    record = store.record()
+    if not any("rd_points" in trial.metrics for trial in store.trials()):
+        return {}
+    try:
+        return peers(store.name, record)
+    except (ExperimentError, SetupError, ValueError) as problem:
+        warn(f"{store.name}: no other codec's curve is shown: {problem}")
+        return {}
 
 
 def _devices(store: TrialStore, wanted: tuple[str, ...], space: str | None) -> Devices | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_WIDTH, _HEIGHT = 76, 12
+_COLUMNS, _HEIGHT = 100, 12
+_BESIDE = 26  # columns for ticks on the left, and for the arrow that the label stands behind
 
 
 def front(document: Mapping[str, Any]) -> str:
@@ -23,8 +24,9 @@ def front(document: Mapping[str, Any]) -> str:
     names = document["objectives"]
     x, y = (names[1], names[0]) if len(names) > 1 else ("trial", names[0])
     figure = plotille.Figure()
-    figure.width, figure.height, figure.with_colors = _WIDTH, _HEIGHT, False
-    figure.x_label, figure.y_label = x, y[:10]
+    figure.x_label, figure.y_label = x[:24], y[:10]
+    figure.width = _COLUMNS - _BESIDE - len(figure.x_label)
+    figure.height, figure.with_colors = _HEIGHT, False
     figure.x_ticks_fkt = lambda value, _: f"{value:.4g}"
     figure.y_ticks_fkt = lambda value, _: f"{value:10.4g}"
     for entries, marker in ((document["dominated"], None), (document["front"], "o")):

@@ -19,6 +19,15 @@ const Charts = {
     return Plotly.react(id, traces, whole, { responsive: true, displaylogo: false, scrollZoom: true });
   },
 
+  above: { orientation: "h", yref: "container", y: 1, yanchor: "top" },
+
+  /** As high as its bars need. */
+  tall(id, bars) {
+    const height = Math.max(180, 90 + bars);
+    document.getElementById(id).style.height = `${height}px`;
+    return height;
+  },
+
   /** Trials by any two figures. `views`: {study, index, front, inside, outside} each. */
   front(views, state, label) {
     const traces = views.flatMap((view) => Charts._trials(view, state, views.length > 1, label));
@@ -67,7 +76,7 @@ const Charts = {
   },
 
   /** Curves of the fronts, what they dominate dimmed, the envelope of all of them, and peers. */
-  curves(id, views, distortion, peers, label) {
+  curves(id, views, distortion, label) {
     const traces = [];
     const points = [];
     const line = (curve) => curve.slice().sort((a, b) => a.bpp_coded - b.bpp_coded);
@@ -95,6 +104,7 @@ const Charts = {
     const best = Fronts.envelope(points, distortion);
     traces.push({ x: best.map((p) => p.bpp_coded), y: best.map((p) => p[distortion]), mode: "lines", name: "envelope",
       line: { color: Charts.ink("--ink"), width: 4, shape: "linear" }, opacity: 0.45 });
+    const peers = Object.assign({}, ...views.map(({ study }) => study.peers));
     traces.push(...Charts.peers(peers, distortion));
     return Charts.draw(id, traces, {
       xaxis: { title: { text: label("bpp_coded") } }, yaxis: { title: { text: label(distortion) } }, uirevision: distortion,
@@ -130,11 +140,10 @@ const Charts = {
         name: `trial ${trials.trial[row]}`, marker: { color: colour }, hovertemplate: "%{x:.2f} ms<br>%{text}<extra></extra>" });
       for (const name of labels) if (!names.includes(name)) names.push(name);
     }
-    const height = Math.max(160, 60 + 19 * names.length * Math.max(1, traces.length));
-    document.getElementById("blocks-chart").style.height = `${height}px`;
+    const height = Charts.tall("blocks-chart", 18 * names.length * Math.max(1, traces.length));
     return Charts.draw("blocks-chart", traces, {
-      barmode: "group", xaxis: { title: { text: `milliseconds of an image on ${device}` } },
-      yaxis: { categoryorder: "array", categoryarray: names.slice().reverse(), dtick: 1 }, margin: { l: 150, r: 15, t: 15, b: 45 },
+      height, barmode: "group", xaxis: { title: { text: `milliseconds of an image on ${device}` } },
+      yaxis: { categoryorder: "array", categoryarray: names.slice().reverse(), dtick: 1 }, margin: { l: 150, r: 15, t: 40, b: 45 }, legend: Charts.above,
     });
   },
 
@@ -154,8 +163,8 @@ const Charts = {
       x: Object.values(shares), y: Object.keys(shares),
     })));
     const names = new Set(traces.flatMap((trace) => trace.y));
-    document.getElementById("importance-chart").style.height = `${Math.max(160, 70 + 26 * names.size)}px`;
-    return Charts.draw("importance-chart", traces, { barmode: "group",
+    const height = Charts.tall("importance-chart", 24 * names.size);
+    return Charts.draw("importance-chart", traces, { height, margin: { l: 150, r: 15, t: 40, b: 45 }, legend: Charts.above, barmode: "group",
       xaxis: { title: { text: "share of an objective's variance (fANOVA)" } }, yaxis: { autorange: "reversed", dtick: 1 } });
   },
 };

@@ -53,7 +53,7 @@ function draw() {
   drawChosen();
   const curves = now.some(({ study }) => Object.keys(study.rd).length);
   byId("rd-chart").closest("section").hidden = !curves;
-  if (curves) Charts.curves("rd-chart", now, state.distortion, doc.peers, label);
+  if (curves) Charts.curves("rd-chart", now, state.distortion, label);
   Charts.progress(now, state.over);
   const known = now.some(({ study }) => Object.keys(study.importance).length);
   byId("importance-chart").closest("section").hidden = !known;
@@ -73,7 +73,7 @@ function drawChosen() {
   const own = chosen.map(({ study, row, colour }) => ({ study, index: doc.studies.indexOf(study), front: [row], inside: [row], colour }));
   const curves = own.filter(({ study, front }) => study.rd[study.trials.trial[front[0]]]);
   byId("chosen-rd").hidden = !curves.length;
-  if (curves.length) Charts.curves("chosen-rd", curves, state.distortion, doc.peers, label);
+  if (curves.length) Charts.curves("chosen-rd", curves, state.distortion, label);
   Details.pictures(chosen);
 }
 

@@ -19,15 +19,8 @@ _SCRIPTS = ("front.js", "charts.js", "details.js", "page.js")
 _PICTURES_BYTES = 1_500_000  # of all embedded ones: the page stays below 8 MB
 
 
-def page_document(
-    studies: Sequence[Mapping[str, Any]], peers: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """All that a page shows, JSON-ready.
-
-    Args:
-        studies: from `report.study.study`.
-        peers: name of another codec -> its rate-distortion points on the same crops.
-    """
+def page_document(studies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All that a page shows, JSON-ready; `studies` from `report.study.study`."""
     names = {name for one in studies for name in _figures(one)}
     return {
         "written": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -35,7 +28,6 @@ def page_document(
         "labels": {name: label(name) for name in sorted(names)},
         "digits": dict(DIGITS),
         "integers": sorted({name for one in studies for name in one["integers"]}),
-        "peers": dict(peers or {}),
         "studies": list(studies),
     }
 

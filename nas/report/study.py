@@ -19,12 +19,17 @@ Columns = dict[str, list[Any]]
 _OURS = ("trial", "key", "fidelity", "choices", "seconds")  # of an entry; columns of their own
 
 
-def study(store: TrialStore, devices: Devices | None = None) -> dict[str, Any]:
+def study(
+    store: TrialStore,
+    devices: Devices | None = None,
+    peers: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> dict[str, Any]:
     """What the page shows of one study, JSON-ready.
 
     Args:
         store: of the study.
         devices: its trials priced on several devices; default as they are recorded.
+        peers: name of another codec -> its rate-distortion points on the same crops.
 
     Returns:
         What `entries.study_document` says of the whole study, its `trials` as `counts`, and
@@ -65,6 +70,7 @@ def study(store: TrialStore, devices: Devices | None = None) -> dict[str, Any]:
         "pictures": {
             t.number: t.metrics["reconstruction"] for t in scored if t.metrics.get("reconstruction")
         },
+        "peers": dict(peers or {}),
         "volume": progress.volume(record, scored, hypervolume),
         "importance": importance.by_objective(record, scored),
         "outside": whole["proposals"]["over_budget"],
