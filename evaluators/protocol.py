@@ -46,6 +46,8 @@ class Evaluator(Protocol):
     was evaluated at those before it, and the evaluation may go on from what these left in the
     study's folder. Should that be gone, the score is the same all the same.
 
+    It may offer `ablations`: by name, settings that turn off one part of its training each.
+
     It may offer `peers(directory)`: by name, rate-distortion points of other codecs on the images
     that architectures are scored on, for a page to show beside them.
 

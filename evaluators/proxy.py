@@ -77,6 +77,18 @@ class ProxyEvaluator(ProxySettings):
         """Whether `evaluate` heeds a bar."""
         return self.stop_early or self.decoder_first > 0
 
+    @property
+    def ablations(self) -> Mapping[str, Mapping[str, Any]]:
+        """Knobs of the training that can be turned off, each with the settings that do it."""
+        knobs: dict[str, Mapping[str, Any]] = {}
+        if self.perceptual_weight:
+            knobs["squared error alone"] = {"perceptual_weight": 0.0}
+            if self.perceptual_from:
+                knobs["perceptual loss from the start"] = {"perceptual_from": 0.0}
+        if self.anchor and self.shared_steps:
+            knobs["from scratch, without the anchor"] = {"anchor": None}
+        return knobs
+
     def check(self) -> None:
         """Looks for photographs, LPIPS weights, the anchor and the device.
 

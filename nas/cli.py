@@ -16,6 +16,7 @@ import click
 
 from nas import (
     __version__,
+    cli_ablate,
     cli_codec,
     cli_confirm,
     cli_latency,
@@ -35,6 +36,7 @@ def cli() -> None:
 for command in (
     *cli_search.COMMANDS,
     *cli_confirm.COMMANDS,
+    *cli_ablate.COMMANDS,
     *cli_read.COMMANDS,
     *cli_report.COMMANDS,
     *cli_retarget.COMMANDS,

@@ -11,7 +11,6 @@ from nas.cli_options import json_option, show, storage_option
 
 if TYPE_CHECKING:
     from nas.experiment import Experiment
-    from nas.store import TrialStore
 
 _positive = click.IntRange(min=1)
 
@@ -44,12 +43,12 @@ def confirm(
     as_json: bool,
 ) -> None:
     """Trains the front again, longer and with other seeds, and marks what does not survive."""
+    from nas import cli_setup, tables
     from nas import confirm as confirmation
-    from nas import tables
     from nas.store import TrialStore
 
     store = TrialStore.open(storage, study)
-    loaded = _experiment(store, experiment, workers)
+    loaded = cli_setup.recorded_experiment(store, experiment, workers)
     trials, objectives = store.trials(), store.record().objectives
     work = confirmation.wanted(trials, objectives, top, seeds, loaded.seed)
     results = _confirmed(loaded, work, longer, ray_address)
@@ -66,30 +65,6 @@ def confirm(
 COMMANDS = (confirm,)
 
 
-def _experiment(store: TrialStore, stated: Path | None, workers: int | None) -> Experiment:
-    """The experiment that a study was recorded under."""
-    from nas import cli_setup
-    from nas.storage import StudyError
-
-    record = store.record()
-    file = stated or Path(str(record.about.get("file", "")))
-    if not file.is_file():
-        raise StudyError(
-            f"study {store.name!r} was recorded from {file}, which is not there; name the file with"
-            " --experiment"
-        )
-    loaded = cli_setup.experiment(file, study=store.name, workers=workers)
-    if dict(record.identity) != _as_recorded(loaded.identity):
-        raise StudyError(f"{file} differs from what study {store.name!r} was recorded under")
-    return loaded
-
-
-def _as_recorded(identity: Any) -> Any:
-    import json
-
-    return json.loads(json.dumps(dict(identity)))
-
-
 def _confirmed(
     experiment: Experiment, work: Any, longer: float, address: str | None
 ) -> dict[str, Any]:
@@ -98,6 +73,7 @@ def _confirmed(
 
     from nas import cli_setup
     from nas import confirm as confirmation
+    from nas.batch import load_results, run_jobs
     from nas.display import track
     from nas.experiment import ExperimentError
     from nas.folders import log_folder, study_folder
@@ -107,20 +83,14 @@ def _confirmed(
         raise ExperimentError(f"evaluator: {experiment.evaluator.path} has no steps to lengthen")
     evaluator = confirmation.lengthened(experiment.evaluator, longer, steps)
     folder = study_folder(experiment.study)
-    terms = {"identity": _as_recorded(experiment.identity), "longer": longer}
+    terms = {"identity": cli_setup.as_recorded(experiment.identity), "longer": longer}
     file = folder / "confirmed.json"
     longer_one = replace(experiment, evaluator=evaluator)
-    known = confirmation.load_results(file, terms)
+    known = load_results(file, terms)
     if all(one.name in known for one in work):
         return known
     logs = log_folder(experiment.study)
     with cli_setup.workers(longer_one, address, folder / "confirm-shared") as workers:
-        track("preparing", _prepared(workers))
-        track("confirming", confirmation.run_confirmation(work, workers, file, terms, logs))
-    return confirmation.load_results(file, terms)
-
-
-def _prepared(workers: Any) -> Any:
-    """Done and left of what all evaluations share."""
-    for done in workers.prepare({}):
-        yield 1, int(not done.prepared)
+        track("preparing", cli_setup.prepared(workers))
+        track("confirming", run_jobs([one.job for one in work], workers, file, terms, logs))
+    return load_results(file, terms)

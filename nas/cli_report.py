@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,7 @@ def report(
         from nas.report.server import serve_page
 
         what = [(store, devices, space) for store in stores]
-        serve_page(lambda: _document(what), port, _LIVE_SECONDS, click.echo)
+        serve_page(lambda: _document(what), lambda: _stamp(stores), port, _LIVE_SECONDS, click.echo)
         return
     from search_spaces.files import write_atomically
 
@@ -57,6 +58,11 @@ def report(
 
 
 COMMANDS = (report,)
+
+
+def _stamp(stores: list[TrialStore]) -> list[Any]:
+    """Whatever happened since: trials of every state."""
+    return [Counter(trial.state for trial in store.trials()) for store in stores]
 
 
 def _document(what: list[tuple[TrialStore, tuple[str, ...], str | None]]) -> dict[str, Any]:

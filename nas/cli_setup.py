@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,8 +20,10 @@ from nas.cli_options import warn
 from nas.experiment import Experiment, ExperimentError, load_experiment, require_name
 from nas.experiment_file import FUNNEL
 from nas.folders import log_folder, study_folder
+from nas.pricing import Code
 from nas.records import StudyRecord
 from nas.searchers.problem import FULL, Feasible, Problem, Searcher
+from nas.storage import StudyError
 from nas.tasks import Setting, cap_threads
 from nas.workers import Workers
 from search_spaces.space import Codes
@@ -48,6 +52,50 @@ def experiment(file: Path, **overrides: Any) -> Experiment:
     for text in loaded.pricer.warnings:
         warn(text)
     return replace(loaded, **{k: value for k, value in overrides.items() if value is not None})
+
+
+def recorded_experiment(store: TrialStore, stated: Path | None, workers: int | None) -> Experiment:
+    """The experiment that a study was recorded under.
+
+    Args:
+        store: of the study.
+        stated: its file, if it has moved since.
+        workers: evaluations at a time; None leaves what the file says.
+
+    Raises:
+        StudyError: the file is not there, or says something else now.
+    """
+    record = store.record()
+    file = stated or Path(str(record.about.get("file", "")))
+    if not file.is_file():
+        raise StudyError(
+            f"study {store.name!r} was recorded from {file}, which is not there; name the file with"
+            " --experiment"
+        )
+    loaded = experiment(file, study=store.name, workers=workers)
+    if dict(record.identity) != as_recorded(loaded.identity):
+        raise StudyError(f"{file} differs from what study {store.name!r} was recorded under")
+    return loaded
+
+
+def as_recorded(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity as it comes out of a record."""
+    recorded: dict[str, Any] = json.loads(json.dumps(dict(identity)))
+    return recorded
+
+
+def prepared(
+    workers: Workers, unlowered: dict[str, Code] | None = None
+) -> Iterator[tuple[int, int]]:
+    """Done and left of what all evaluations share.
+
+    Args:
+        workers: started.
+        unlowered: blocks to be lowered first, from `Gate.unlowered` or a pricer.
+    """
+    blocks = unlowered or {}
+    for done in workers.prepare(blocks):
+        yield done.lowered + 1, len(blocks) - done.lowered + int(not done.prepared)
 
 
 def gate(experiment: Experiment) -> Gate:

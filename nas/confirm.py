@@ -6,11 +6,9 @@ and several times, is what a study found; the rest is marked.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +16,9 @@ from scipy.stats import t as student
 
 from evaluators.protocol import Direction
 from nas import pareto
+from nas.batch import Job
 from nas.plugin import EvaluatorSpec
 from nas.records import Trial
-from nas.tasks import Outcome
-from nas.workers import Workers
-from search_spaces.files import write_atomically
 
 _CONFIDENCE = 0.95
 
@@ -45,6 +41,11 @@ class Wanted:
     def name(self) -> str:
         """Of its result in the file."""
         return f"{self.trial}/{self.seed}"
+
+    @property
+    def job(self) -> Job:
+        """Its training."""
+        return Job(self.name, self.code, self.seed, f"confirm-{self.trial:04d}-{self.seed}")
 
 
 def lengthened(spec: EvaluatorSpec, factor: float, steps: int) -> EvaluatorSpec:
@@ -74,50 +75,6 @@ def wanted(
     chosen = [scored[row] for row in order[:top]]
     others = [study_seed + 1 + i for i in range(seeds)]
     return [Wanted(t.number, t.code, seed) for seed in others for t in chosen]
-
-
-def run_confirmation(
-    work: Sequence[Wanted], workers: Workers, file: Path, terms: Mapping[str, Any], logs: Path
-) -> Generator[tuple[int, int]]:
-    """Evaluates what is not in the file yet; each result is written as it comes.
-
-    Args:
-        work: what to train.
-        workers: started, with the lengthened evaluator.
-        file: of results; those of other terms are made anew.
-        terms: what every result depends on, JSON-ready.
-        logs: folder of log files.
-
-    Yields:
-        Results there and results to come, after each.
-    """
-    results = load_results(file, terms)
-    todo = [one for one in work if one.name not in results]
-    by_number = dict(enumerate(todo))
-    waiting, running = list(by_number), 0
-    while waiting or running:
-        while waiting and workers.free > 0:
-            number = waiting.pop(0)
-            one = by_number[number]
-            log = logs / f"confirm-{one.trial:04d}-{one.seed}.log"
-            workers.submit(number, one.code, log, one.seed)
-            running += 1
-        for number, outcome in workers.wait():
-            running -= 1
-            results[by_number[number].name] = _result(outcome)
-            content = {"terms": dict(terms), "results": results}
-            write_atomically(file, json.dumps(content, indent=1, allow_nan=False) + "\n")
-            yield len(results), len(waiting) + running
-
-
-def load_results(file: Path, terms: Mapping[str, Any]) -> dict[str, Any]:
-    """What was confirmed under the same terms before; nothing when the file is not one."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        same = content["terms"] == json.loads(json.dumps(dict(terms)))
-        return dict(content["results"]) if same else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def confirmation_document(
@@ -171,7 +128,3 @@ def _half_interval(values: Sequence[float]) -> float | None:
         return None
     quantile = student.ppf(0.5 + _CONFIDENCE / 2, len(values) - 1)
     return float(quantile * np.std(values, ddof=1) / math.sqrt(len(values)))
-
-
-def _result(outcome: Outcome) -> dict[str, Any]:
-    return {"metrics": outcome.metrics, "error": outcome.error, "seconds": outcome.seconds}

@@ -153,6 +153,49 @@ def confirmed(document: Mapping[str, Any]) -> RenderableType:
     return Group(head, table)
 
 
+def ablated(document: Mapping[str, Any]) -> RenderableType:
+    """What every change of an architecture does; differences are from the first row."""
+    rows = document["rows"]
+    timed = list(dict.fromkeys(name for row in rows for name in row["latency_ms"]))
+    values = [name for name in document["objectives"] if name not in timed]
+    rates = list(dict.fromkeys(name for row in rows for name in row["bd_rates"] or {}))
+    rates = [name for name in rates if name not in values]
+    heads = [
+        "choice",
+        "change",
+        *(_head(n) for n in values),
+        *(f"{_head(n)}\nagainst it" for n in rates),
+    ]
+    table = columns([*heads, *(_head(n) for n in timed), ""])
+    for row in rows:
+        compared = row["bd_rates"] or {}
+        cells = [
+            *(_changed(n, row["values"], row["differences"]) for n in values),
+            *(f"{compared[n]:+.1f}" if n in compared else "" for n in rates),
+            *(_changed(n, row["latency_ms"], row["latency_differences"]) for n in timed),
+        ]
+        note = row["error"] or ("" if row["inside"] else "over the budget")
+        table.add_row(
+            row["what"], row["change"], *cells, note, style="" if row["inside"] else "dim"
+        )
+    head = Text(f"{document['study']} trial {document['trial']}: ", style="bold")
+    head.append(f"{len(rows) - 1} changes, one at a time", style="not bold")
+    return Group(head, table, Text(f"{held_against(document['provenance'])}."))
+
+
+def _changed(name: str, values: Mapping[str, float], differences: Mapping[str, float]) -> str:
+    """A value, and by how much it has changed."""
+    if name not in values:
+        return "failed"
+    change = differences.get(name, 0.0)
+    sign = "+" if change > 0 else "-"
+    return (
+        f"{number(name, values[name])} ({sign}{number(name, abs(change))})"
+        if change
+        else (number(name, values[name]))
+    )
+
+
 def studies(documents: Iterable[Mapping[str, Any]]) -> Table:
     """One line a study."""
     table = columns(
@@ -262,7 +305,7 @@ def columns(heads: Sequence[str], title: str | None = None) -> Table:
     """An empty table; text stands on the left, figures on the right."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for i, head in enumerate(heads):
-        text = i == 0 or head in ("block", "space", "objectives", "choices", "when")
+        text = i == 0 or head in ("block", "space", "objectives", "choices", "when", "change")
         table.add_column(head, justify="left" if text else "right", overflow="fold")
     return table
 

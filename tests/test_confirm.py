@@ -12,7 +12,8 @@ import pytest
 import toy
 
 from evaluators.protocol import Direction
-from nas.confirm import Wanted, confirmation_document, load_results, wanted
+from nas.batch import load_results
+from nas.confirm import Wanted, confirmation_document, wanted
 from nas.records import Trial
 
 OBJECTIVES: dict[str, Direction] = {"loss": "minimize", "decode_ms": "minimize"}

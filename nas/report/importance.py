@@ -10,6 +10,7 @@ from nas.entries import entry
 from nas.records import StudyRecord, Trial
 
 FEWEST, MOST = 10, 500  # results
+_TREES = 32
 _ABSENT = "not there"  # of a parameter that an architecture has no use for
 
 
@@ -66,4 +67,6 @@ def _importances(
             for trial, value in zip(trials, values, strict=True)
         ]
     )
-    return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
+    return dict(
+        get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=_TREES, seed=0))
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
@@ -14,15 +15,19 @@ from nas.storage import StudyError
 HOST = "127.0.0.1"
 
 Document = Callable[[], dict[str, Any]]
+Stamp = Callable[[], Any]
+
+_SHARE = 10  # a document is made again after so many times what it took: the search needs the cores
 
 
 def serve_page(
-    document: Document, port: int, live_seconds: float, say: Callable[[str], Any]
+    document: Document, stamp: Stamp, port: int, live_seconds: float, say: Callable[[str], Any]
 ) -> None:
     """Serves until it is interrupted.
 
     Args:
-        document: what the page shows, as it stands now.
+        document: makes what the page shows, as it stands now.
+        stamp: another value than before when there is something new, and cheap.
         port: of 127.0.0.1; 0 takes a free one.
         live_seconds: how often a page asks again.
         say: told the address.
@@ -30,7 +35,9 @@ def serve_page(
     Raises:
         StudyError: the port is taken.
     """
-    handler = type("Handler", (_Handler,), {"source": _Source(document), "seconds": live_seconds})
+    handler = type(
+        "Handler", (_Handler,), {"source": _Source(document, stamp), "seconds": live_seconds}
+    )
     try:
         server = ThreadingHTTPServer((HOST, port), handler)
     except OSError as problem:
@@ -41,14 +48,21 @@ def serve_page(
 
 
 class _Source:
-    """One reader of the record, whoever asks."""
+    """The newest document, made once whoever asks, and not all the time."""
 
-    def __init__(self, document: Document) -> None:
-        self._document, self._lock = document, Lock()
+    def __init__(self, document: Document, stamp: Stamp) -> None:
+        self._document, self._stamp, self._lock = document, stamp, Lock()
+        self._made: dict[str, Any] = {}
+        self._stamped: Any = None
+        self._again_at = 0.0
 
     def __call__(self) -> dict[str, Any]:
         with self._lock:
-            return self._document()
+            began = time.monotonic()
+            if began >= self._again_at and (stamp := self._stamp()) != self._stamped:
+                self._made, self._stamped = self._document(), stamp
+                self._again_at = began + _SHARE * (time.monotonic() - began)
+            return self._made
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -65,14 +79,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, "text/plain; charset=utf-8", "there is / and /document")
 
     def _send_document(self) -> None:
-        document = self.source()
-        written = document.pop("written")
-        tag = f'"{hashlib.sha256(packed(document).encode()).hexdigest()[:16]}"'
+        text = packed(self.source())
+        tag = f'"{hashlib.sha256(text.encode()).hexdigest()[:16]}"'
         if self.headers.get("If-None-Match") == tag:
             self.send_response(304)
             self.end_headers()
             return
-        text = packed({**document, "written": written})
         self._send(200, "text/plain; charset=utf-8", text, {"ETag": tag})
 
     def _send(self, status: int, kind: str, text: str, heads: dict[str, str] | None = None) -> None:
