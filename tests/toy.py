@@ -27,6 +27,7 @@ from search_spaces.blocks import Design, Network, Shape, Stage, Step
 from search_spaces.space import Architecture, Choice, SearchSpace
 
 SIZE = 128
+DEVICE = "iphone-17-pro-max"
 
 SPACE = {
     "name": "toy",
@@ -44,7 +45,7 @@ EXPERIMENT = {
     "study": "toy",
     "space": "toy.yaml",
     "evaluator": "./toy.py:ToyEvaluator",
-    "budget": {"iphone-17-pro-max": {"decode_ms": 150}},
+    "budget": {DEVICE: {"decode_ms": 150}},
     "objectives": ["loss", "decode_ms"],
     "searcher": {"population": 6},
     "trials": 16,
@@ -178,6 +179,10 @@ class ToyEvaluator:
     @property
     def metrics(self) -> Mapping[str, Direction]:
         return {"loss": "minimize", "accuracy": "maximize"}
+
+    @property
+    def ablations(self) -> Mapping[str, Mapping[str, Any]]:
+        return {"without noise": {"noise": 0.0}} if self.noise else {}
 
     def seconds_per_trial(self, space: SearchSpace) -> float:
         return 30.0
