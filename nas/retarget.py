@@ -34,15 +34,31 @@ class Retargeted:
 
     Attributes:
         record: with the present device, limits and provenance.
-        trials: every trial, prices and blocks of the present device; `blocks` are empty.
+        trials: every trial, as it was recorded.
+        names: of the prices.
+        prices: of the present device, shape (N, K).
         held: what the limits are held against, in the order of the gate's, shape (N, L).
-        inside: those trials that are inside the budget.
+        inside: which are inside the budget, shape (N,).
     """
 
     record: StudyRecord
     trials: Sequence[Trial]
+    names: Sequence[str]
+    prices: Values
     held: Values
-    inside: Sequence[Trial]
+    inside: NDArray[np.bool_]
+
+    def trial(self, row: int) -> Trial:
+        """With the present device's prices; its blocks, which are another one's, left out."""
+        (device,) = self.record.limits
+        latency = dict(zip(self.names, self.prices[row].tolist(), strict=True))
+        price = {**self.trials[row].price, **latency, "latency": {device: latency}}
+        return replace(self.trials[row], price=price, blocks={})
+
+    def scored(self) -> list[Trial]:
+        """Full results inside the budget."""
+        rows = np.flatnonzero(self.inside)
+        return [self.trial(row) for row in rows if self.trials[row].scored]
 
 
 def recorded_space(record: StudyRecord, stated: str | None = None) -> SearchSpace:
@@ -119,32 +135,23 @@ def retargeted(record: StudyRecord, trials: Sequence[Trial], gate: Gate) -> Reta
         trials: all of it.
         gate: of one device, from `device_gate`.
     """
-    (device,) = gate.limits
     present = replace(
         record,
         limits=gate.limits,
         other_limits={limit.name: limit.most for limit in gate.flat_limits if not limit.device},
         provenance=gate.pricer.provenance,
     )
-    if not trials:
-        return Retargeted(present, (), np.empty((0, len(gate.flat_limits))), ())
-    codes = codes_of(trials, record, gate.space)
     names = [name for name in gate.pricer.metrics if name not in gate.pricer.figures]
-    prices = gate.prices(codes, names).tolist()
-    priced = [
-        replace(trial, price=_price(trial, device, dict(zip(names, row, strict=True))), blocks={})
-        for trial, row in zip(trials, prices, strict=True)
-    ]
+    codes = codes_of(trials, record, gate.space)
     held = gate.held(codes)
-    inside = [trial for trial, ok in zip(priced, gate.within(held), strict=True) if ok]
-    return Retargeted(present, priced, held, inside)
+    return Retargeted(present, trials, names, gate.prices(codes, names), held, gate.within(held))
 
 
 def retarget_document(store: TrialStore, gate: Gate) -> dict[str, Any]:
     """The front under another budget, JSON-ready.
 
     Returns:
-        As `entries.study_document`, `trials` counted among those inside, and `retargeted`:
+        As `entries.study_document` of the full results inside the budget, and `retargeted`:
         `device`, `limits`, `outside` (trained, and outside the present budget), `nearest` (the
         trained one that comes nearest, and what limits are held against of it; only where the front
         is empty) and `unknown_share` (of `unknown_share`).
@@ -152,7 +159,7 @@ def retarget_document(store: TrialStore, gate: Gate) -> dict[str, Any]:
     record, trials = store.record(), store.trials()
     found = retargeted(record, trials, gate)
     nothing_proposed = {"proposed": 0, "over_budget": 0}  # against this budget
-    document = document_of(store.name, found.record, found.inside, nothing_proposed)
+    document = document_of(store.name, found.record, found.scored(), nothing_proposed)
     scored = sum(trial.scored for trial in trials)
     document["retargeted"] = {
         "device": next(iter(gate.limits)),
@@ -197,7 +204,7 @@ def sweep_document(
         [trial for trial in store.trials() if trial.scored],
         Gate(gate.pricer, {device: without}, others),
     )
-    entries = [entry(trial) for trial in found.inside]
+    entries = [entry(trial) for trial in found.scored()]
     factor = _held_factor(gate)
     objective, sign = trained[0], 1.0 if record.objectives[trained[0]] == "minimize" else -1.0
     entries.sort(key=lambda one: (sign * float(one[objective]), one["trial"]))
@@ -217,9 +224,9 @@ def sweep_document(
 
 def codes_of(trials: Sequence[Trial], record: StudyRecord, space: SearchSpace) -> Codes:
     """Canonical codes in the present space, shape (N, P)."""
-    if record.grown:  # a code means something else since
-        return np.array([space.encode(trial.choices) for trial in trials], dtype=np.int64)
-    return np.array([trial.code for trial in trials], dtype=np.int64)
+    grown = bool(record.grown)  # then a code means something else since
+    codes = [space.encode(trial.choices) if grown else trial.code for trial in trials]
+    return np.array(codes, dtype=np.int64).reshape(len(trials), len(space.names))
 
 
 def unknown_share(record: StudyRecord, gate: Gate, count: int = SAMPLES) -> float | None:
@@ -264,10 +271,6 @@ def _source(record: StudyRecord, device: str) -> str:
 def _limits(record: StudyRecord, device: str) -> Limits:
     """Of the device itself if the study had it, else of its first one."""
     return record.limits.get(device) or next(iter(record.limits.values()))
-
-
-def _price(trial: Trial, device: str, latency: dict[str, float]) -> dict[str, Any]:
-    return {**trial.price, **latency, "latency": {device: latency}}
 
 
 def _nearest(gate: Gate, found: Retargeted) -> dict[str, Any] | None:

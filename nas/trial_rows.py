@@ -1,18 +1,20 @@
 """What a study's trials have in Optuna's tables, read at once.
 
 Optuna reads a trial with an object for every parameter, value and attribute: 10,000 trials take
-ten seconds, most of it for what is in the claim as well. Three plain queries take one.
+ten seconds, most of it for what is in the claim as well. Three plain queries take half of one.
 """
 
 from __future__ import annotations
 
-import json
+import gc
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import DateTime, Engine, Select, column, select, table
 
 _trials = table(
@@ -62,13 +64,13 @@ def read_rows(engine: Engine, study_id: int, since: int = 0) -> list[TrialRow]:
     ours = select(_trials.c.trial_id).where(wanted)
     attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
     values: defaultdict[int, list[float]] = defaultdict(list)
-    with engine.connect() as connection:
+    with engine.connect() as connection, _no_collection():
         # Trials first: what is finished there has its attributes and values by then.
         trials = connection.execute(
             select(*list(_trials.c)).where(wanted).order_by(_trials.c.number)
         ).all()
         for trial_id, key, text in connection.execute(_of(_attributes, ours)):
-            attributes[trial_id][key] = json.loads(text)
+            attributes[trial_id][key] = from_json(text)
         for trial_id, _, value in connection.execute(_of(_values, ours).order_by("objective")):
             values[trial_id].append(value)
     return [
@@ -85,6 +87,19 @@ def number_of(engine: Engine, trial_id: int) -> int:
     with engine.connect() as connection:
         query = select(_trials.c.number).where(_trials.c.trial_id == trial_id)
         return int(connection.execute(query).scalar_one())
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Puts garbage collection off: all that is made here lives on, and would be gone through again
+    and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _of(rows: Any, trials: Select[Any]) -> Select[Any]:

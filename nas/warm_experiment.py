@@ -57,7 +57,10 @@ def write_warm_experiment(
     parse(ExperimentFile, content, str(file), ExperimentError)
     ((known, limits),) = gate.limits.items()
     name = device or record.about.get("tables", {}).get(known, known)
-    taken = sum(t.state == "complete" for t in retargeted(record, store.trials(), gate).inside)
+    found = retargeted(record, store.trials(), gate)
+    taken = sum(
+        t.state == "complete" for t, ok in zip(found.trials, found.inside, strict=True) if ok
+    )
     study = _name(store.name, known, gate)
     changes = {
         "study": study,

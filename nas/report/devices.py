@@ -92,10 +92,7 @@ def priced_devices(
         except (MissingRowError, LoweringError, ValueError) as problem:
             missing[name] = " ".join(str(problem).split())
             continue
-        columns = found.trials[0].price["latency"][device]
-        latency[device] = {
-            key: [trial.price["latency"][device][key] for trial in found.trials] for key in columns
-        }
+        latency[device] = dict(zip(found.names, found.prices.T.tolist(), strict=True))
         provenance[device] = dict(found.record.provenance[device])
         factors[device] = _factor(provenance[device])
     blocks = {**recorded.blocks, "ms": ms}
