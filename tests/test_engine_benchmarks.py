@@ -45,3 +45,10 @@ def test_table_of_trained_codecs_holds_every_fidelity_and_trains_nothing_twice(
         assert 0 < row["prices"]["decode_ms"] <= 150
     assert len(first["trained"]) + first["failed"] == 2
     assert run(tmp_path, "trained_table.py", *options) == first
+
+
+def test_large_studies_are_read_and_their_page_is_small(tmp_path: Path) -> None:
+    (row,) = run(tmp_path, "large_report.py", "--trials", "30", "--repeats", "1")["rows"]
+    assert row["trials"] == 30
+    assert row["report_bytes"] < 8e6
+    assert set(row["seconds"]) == {"front", "retarget", "report"}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +123,15 @@ def test_frames_hold_blocks_and_no_points_where_there_are_none(folder: Path) -> 
     rows = frame[frame.trial == 5]
     assert rows.ms.tolist() == [ms for *_, ms in trial.blocks[OLD]["decode"]]
     assert rd_points(url, "toy").empty
+
+
+def test_example_prints_a_study(folder: Path) -> None:
+    script = Path(__file__).parents[1] / "experiments/inspect_study.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "toy"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "layer(width=" in done.stdout
 
 
 def test_front_fits_a_terminal_of_100_columns(folder: Path) -> None:
