@@ -2,10 +2,10 @@
 
     python experiments/benchmarks/large_report.py [--trials 2000 10000]
 
-A study of decoders of `tiny` is recorded: architectures, prices and blocks are real, scores are drawn
-(nothing is trained; a reader cannot tell). Then the commands are run as a user runs them, start of
-the program included, five times each: medians and ranges of seconds. The peer of `nas front` is what
-Optuna itself takes to read the same study, `optuna.load_study(...).trials`.
+A study of decoders of `tiny` is recorded: architectures, prices and blocks are real, scores are
+drawn (nothing is trained; a reader cannot tell). Then the commands are run as a user runs them,
+start of the program included, five times each: medians and ranges of seconds. The peer of
+`nas front` is what Optuna itself takes to read the same study, `optuna.load_study(...).trials`.
 
 Writes `experiments/results/large_report.json`.
 """
