@@ -154,6 +154,16 @@ def test_slider_redraws_the_front_of_that_budget(opened: Any, folder: Path) -> N
 
 
 @needs_chromium
+def test_any_figure_is_an_axis_or_a_colour(opened: Any) -> None:
+    for name in ("parameters", "trial", "accuracy", "seconds"):
+        opened.select_option("#x", name)
+        opened.select_option("#colour", name)
+        front = "document.querySelector('#front-chart').data.find(t => t.name === 'front')"
+        across, colours = opened.evaluate(f"[{front}.x, {front}.marker.color]")
+        assert across == colours
+
+
+@needs_chromium
 def test_other_device_has_the_latencies_of_its_table(opened: Any, folder: Path) -> None:
     opened.select_option("#device", NEW)
     opened.fill("#number-decode_ms", "22")
@@ -288,14 +298,21 @@ def test_curves_pictures_and_a_divider(browser: Any, folder: Path, tmp_path: Pat
 
 
 @needs_chromium
-def test_page_fits_a_phone_and_is_dark_where_the_system_is(browser: Any, folder: Path) -> None:
-    address = (folder / "runs/toy/report.html").as_uri()
-    with opened_page(browser, address, color_scheme="dark") as page:
-        page.set_viewport_size({"width": 390, "height": 800})
-        page.wait_for_timeout(300)
-        width = page.evaluate("document.documentElement.scrollWidth")
-        assert width <= 390
-        assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+def test_page_fits_a_phone_and_is_dark_where_the_system_is(
+    browser: Any, folder: Path, tmp_path: Path
+) -> None:
+    document = page_document([study(store_of(folder))])
+    document["labels"] |= {"loss": "BD-rate by LPIPS against the reference [%]"}
+    file = tmp_path / "page.html"
+    file.write_text(page(document), encoding="utf-8")
+    with opened_page(browser, file.as_uri(), color_scheme="dark") as shown:
+        shown.set_viewport_size({"width": 390, "height": 800})
+        shown.click("#front-table tbody tr >> nth=0")
+        shown.wait_for_timeout(300)
+        assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+        heights = shown.eval_on_selector_all(".card dd", "all => all.map(x => x.offsetHeight)")
+        assert max(heights) < 60
+        assert shown.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
 @needs_chromium

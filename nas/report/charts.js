@@ -30,27 +30,28 @@ const Charts = {
 
   /** Trials by any two figures. `views`: {study, index, front, inside, outside} each. */
   front(views, state, label) {
-    const traces = views.flatMap((view) => Charts._trials(view, state, views.length > 1, label));
+    const traces = views.flatMap((view) => Charts._trials(view, state, views.length > 1));
     return Charts.draw("front-chart", traces, {
       xaxis: { title: { text: label(state.x) } }, yaxis: { title: { text: label(state.y) } },
       uirevision: `${state.x} ${state.y}`,
+      coloraxis: { colorscale: "Viridis", colorbar: { title: { text: label(state.colour), side: "right" } }, showscale: state.colour !== "none" },
     });
   },
 
-  _trials(view, state, several, label) {
+  _trials(view, state, several) {
     const { study, index } = view;
     const column = (name) => (name === "trial" ? study.trials.trial : Fronts.column(study, name, state.device));
     const [xs, ys] = [column(state.x), column(state.y)];
     const hue = state.colour && state.colour !== "none" ? column(state.colour) : null;
     const known = (row) => Number.isFinite(xs[row]) && Number.isFinite(ys[row]);
-    const all = view.inside.length + view.outside.length;
     const trace = (name, rows, marker, more) => ({
-      type: all > FEW ? "scattergl" : "scatter", mode: "markers", name: several ? `${study.study}: ${name}` : name,
+      type: rows.length > FEW ? "scattergl" : "scatter", mode: "markers", name: several ? `${study.study}: ${name}` : name,
       x: rows.map((row) => xs[row]), y: rows.map((row) => ys[row]),
       customdata: rows.map((row) => [index, row]),
       text: rows.map((row) => `trial ${study.trials.trial[row]}`),
       hovertemplate: "%{text}<br>%{x}<br>%{y}<extra></extra>",
-      marker: hue ? { ...marker, color: rows.map((row) => hue[row]), coloraxis: "coloraxis" } : marker, ...more,
+      marker: hue ? { ...marker, color: rows.map((row) => hue[row]), coloraxis: "coloraxis" } : marker,
+      showlegend: !hue, ...more,
     });
     const members = new Set(view.front);
     const dominated = view.inside.filter((row) => !members.has(row) && known(row));
@@ -65,12 +66,13 @@ const Charts = {
       trace("front", front, { color: colour, size: 9 }, staircase
         ? { mode: "lines+markers", line: { shape: "hv", color: colour, width: 1.5 } } : {}),
     ];
-    if (hue) traces[2].marker.colorbar = { title: { text: label(state.colour) } };
+    // A legend knows no colour of many: it gets the plain one.
+    if (hue) traces.push(...traces.map(({ name, marker, mode }) => ({ name, mode, x: [null], y: [null],
+      marker: { ...marker, color: colour, coloraxis: null } })));
     const chosen = state.chosen.filter((one) => one.study === index);
     if (chosen.length) {
-      traces.push(trace("chosen", chosen.map((one) => one.row),
-        { color: "rgba(0,0,0,0)", size: 16, line: { color: Charts.ink("--accent"), width: 2.5 } }, { hoverinfo: "skip", showlegend: false }));
-      if (hue) delete traces[3].marker.coloraxis;
+      const ring = { color: "rgba(0,0,0,0)", size: 16, line: { color: Charts.ink("--accent"), width: 2.5 } };
+      traces.push(trace("chosen", chosen.map((one) => one.row), {}, { marker: ring, hoverinfo: "skip", showlegend: false }));
     }
     return traces;
   },
