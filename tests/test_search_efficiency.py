@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nas.searchers.choice import make_searcher
 from search_spaces.load import load_space
 
 BENCHMARKS = Path(__file__).parent.parent / "experiments/benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
-from search_settings import Table  # noqa: E402
+from search_settings import Nearest, Table  # noqa: E402
 from search_summary import goals, printed, summary  # noqa: E402
 from synthetic_problem import SPACE, SyntheticProblem  # noqa: E402
 
@@ -113,6 +114,20 @@ def test_whole_table_is_worth_all_of_its_hypervolume(table: Path) -> None:
     assert not setting.feasible(load_space("tiny").sample(np.random.default_rng(9), 50)).all()
 
 
+@pytest.mark.parametrize("name", ["nsga2-plain", "optuna-nsga2", "optuna-tpe", "nsga2"])
+def test_nearest_evaluates_all_of_the_table_once_and_nothing_else(table: Path, name: str) -> None:
+    setting = Table(json.loads(table.read_text()))
+    searcher = Nearest(make_searcher(name, setting.whole_problem(3)), setting)
+    asked = []
+    while (ask := searcher.ask()) is not None:
+        asked.append(ask.architecture.code)
+        searcher.tell(ask, setting.evaluate(ask, 3))
+    assert sorted(asked) == sorted(setting.rows)
+    first, other = asked[0], asked[1]
+    assert Nearest(make_searcher(name, setting.whole_problem(3)), setting)._nearest(first) == first
+    assert other != first
+
+
 def test_benchmark_runs_every_searcher_and_goes_on_where_it_stopped(table: Path) -> None:
     command = [sys.executable, str(BENCHMARKS / "search_efficiency.py"), "--smoke"]
     command += ["--table", str(table), "--out", "result.json"]
@@ -122,7 +137,7 @@ def test_benchmark_runs_every_searcher_and_goes_on_where_it_stopped(table: Path)
     result = json.loads((table.parent / "result.json").read_text())
     assert {"machine", "versions", "python", "seeds", "command", "goals"} <= result.keys()
     lines = {(line["setting"], line["searcher"]) for line in result["summary"]}
-    assert len(lines) == 3 * (7 + 2)
+    assert len(lines) == 3 * (7 + 2) + 3 + 2  # Optuna's twice, and those that take the nearest
     assert {setting for setting, _ in lines} >= {"synthetic-trained", "trained_tiny"}
     shares = [share["median"] for line in result["summary"] for share in line["share"].values()]
     assert all(0 <= share <= 1 for share in shares)

@@ -5,7 +5,9 @@
 On the synthetic problem (`synthetic_problem.py`: 2.2 million architectures, 7 % of them inside the
 budget, the front known) a seed draws an instance of its own, the same for all searchers, in the
 variants `trained` and `priced`. On a table of trained architectures (`trained_table.py`) only those
-of the table may be asked for, and a seed is that of the searcher.
+of the table may be asked for, and a seed is that of the searcher. They are few in their space, and
+samplers propose hardly one of them: with `-nearest` behind its name a searcher is given the nearest
+one of the table instead of what it proposes, and is told so.
 
 A search is worth the true hypervolume of the front that its recorded, noisy values choose, as a
 share of the exact front's. Evaluations to a share are counted to the first time it is reached; a
@@ -38,8 +40,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
-from search_settings import Setting, Synthetic, Table
-from search_summary import OURS, Run, goals, printed, summary
+from search_settings import Nearest, Setting, Synthetic, Table
+from search_summary import NEAREST, OURS, Run, goals, printed, summary
 from synthetic_problem import VARIANTS
 
 from nas.searchers.choice import make_searcher
@@ -51,6 +53,7 @@ CHECKPOINTS = (10, 20, 25, 40, 50, 80, 100, 200, 400, 1000)
 FUNNEL, REFUSALS = 1000, 20  # trainings of the funnel; proposals of an Optuna ask, at most
 SEARCHERS = (
     OURS, "nsga2-gaussian-process", "nsga2-plain", "random", "optuna-nsga2", "optuna-tpe", "funnel",
+    *(f"{name}{NEAREST}" for name in ("nsga2-plain", "optuna-nsga2", "optuna-tpe")),
 )  # fmt: skip
 
 
@@ -73,6 +76,8 @@ def _wanted(arguments: argparse.Namespace, names: list[str], done: set[Any]) -> 
     for name, seed, workers in product(names, range(arguments.seeds), arguments.workers):
         evaluations = arguments.evaluations if name.startswith("synth") else arguments.of_table
         for searcher in arguments.searchers:
+            if NEAREST in searcher and name.startswith("synth"):
+                continue
             length = FUNNEL if searcher == "funnel" and name.startswith("synth") else evaluations
             run = {"setting": name, "seed": arguments.first + seed, "searcher": searcher}
             run |= {"workers": workers, "evaluations": min(length, arguments.longest)}
@@ -119,6 +124,10 @@ def searched(wanted: Run) -> Run:
 
 def _searcher(wanted: Run, setting: Setting) -> Searcher:
     name, problem = wanted["searcher"], setting.problem(wanted["seed"])
+    if name.endswith(NEAREST):
+        assert isinstance(setting, Table)
+        whole = setting.whole_problem(wanted["seed"])
+        return Nearest(make_searcher(name.removesuffix(NEAREST), whole), setting)
     if name == "nsga2-gaussian-process":
         return make_searcher(OURS, problem, model="gp")
     if name.endswith("-rungs"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from synthetic_problem import SyntheticProblem, Values, first_front
 
 from nas.pareto import hypervolume
-from nas.searchers.problem import Ask, Problem
+from nas.searchers.problem import Ask, Problem, Searcher
 from search_spaces.load import load_space
 from search_spaces.space import Codes, SearchSpace
 
@@ -77,6 +77,10 @@ class Table:
         ways = ("minimize",) * len(self.content["objectives"])
         return Problem(self.space, ways, self.feasible, self.prices, (), seed)
 
+    def whole_problem(self, seed: int) -> Problem:
+        """All of the space, for a searcher behind `Nearest`."""
+        return replace(self.problem(seed), feasible=lambda c: np.ones(len(c), bool), prices=None)
+
     def feasible(self, codes: Codes) -> Any:
         return np.array([code in self.rows for code in map(tuple, codes.tolist())], dtype=bool)
 
@@ -101,3 +105,54 @@ class Table:
         nearest = min(self.fidelities, key=lambda share: abs(share - fidelity))
         metrics = next(m for share, m in row["rungs"].items() if float(share) == nearest)
         return [float({**metrics, **row["prices"]}[name]) for name in self.content["objectives"]]
+
+
+class Nearest:
+    """A searcher that roams the whole space of a table of which few are trained.
+
+    Asked for is the nearest of the table that was not evaluated yet, and its result is told as its
+    own; what the searcher proposed instead is told to have none. Otherwise all that samplers
+    propose would be refused, and what they get in its place is drawn.
+    """
+
+    def __init__(self, searcher: Searcher, table: Table) -> None:
+        self._searcher, self._space = searcher, table.space
+        self._left = dict.fromkeys(table.rows)
+
+    @property
+    def proposed(self) -> int:
+        return self._searcher.proposed
+
+    @property
+    def over_budget(self) -> int:
+        return self._searcher.over_budget
+
+    def ask(self) -> Ask | None:
+        wish = self._searcher.ask() if self._left else None
+        if wish is None:
+            return None
+        code = self._nearest(wish.architecture.code)
+        del self._left[code]
+        if code == wish.architecture.code:
+            return wish
+        ask = Ask(self._space.architecture(code), wish.fidelity)
+        self._searcher.adopt(ask)
+        self._searcher.tell(wish, None)
+        return ask
+
+    def adopt(self, ask: Ask) -> None:
+        self._left.pop(ask.architecture.code, None)
+        self._searcher.adopt(ask)
+
+    def tell(self, ask: Ask, values: Sequence[float] | None) -> None:
+        self._searcher.tell(ask, values)
+
+    def _nearest(self, code: tuple[int, ...]) -> tuple[int, ...]:
+        """By differing choices; ordered ones count by how far apart, as a share of their range."""
+        left, rules = list(self._left), self._space.rules
+        own, *others = rules.states(np.array([code, *left]))
+        apart = np.abs(np.array(others) - own).astype(float)
+        active = (np.array(others) < rules.inactive) & (own < rules.inactive)
+        steps = [max(1, len(p.choices) - 1) if p.ordered else 1 for p in self._space.parameters]
+        distance = np.where(active, np.minimum(apart / steps, 1), apart > 0)
+        return left[int(distance.sum(axis=1).argmin())]

@@ -10,7 +10,7 @@ import numpy as np
 from synthetic_problem import Values
 
 COLUMNS, COLUMNS_OF_TABLE = ["50", "100", "200", "400"], ["10", "20", "40", "80"]  # printed
-OURS = "nsga2"
+OURS, NEAREST = "nsga2", "-nearest"
 Run = dict[str, Any]
 
 
@@ -60,7 +60,8 @@ def _rank(line: dict[str, Any]) -> tuple[float, float]:
 
 
 def _is_baseline(searcher: str) -> bool:
-    return searcher in ("nsga2-plain", "random", "optuna-nsga2", "optuna-tpe")
+    name = searcher.removesuffix(NEAREST)
+    return name in ("nsga2-plain", "random", "optuna-nsga2", "optuna-tpe")
 
 
 def _fewer(runs: list[Run], ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, Any]:
@@ -109,11 +110,11 @@ def printed(lines: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterato
         counts = [n for n in counts if n in rows[0]["share"]]
         yield f"\n{setting}, {workers} at a time: median share of the true hypervolume [95 %]"
         head = "".join(f"{'at ' + n:>7}" for n in counts)
-        yield f"{'searcher':23}{head}" + "".join(f"{'to ' + n:>16}" for n in rows[0]["to"])
+        yield f"{'searcher':28}{head}" + "".join(f"{'to ' + n:>16}" for n in rows[0]["to"])
         for row in rows:
             shares = (row["share"].get(n, {"median": None})["median"] for n in counts)
             at = "".join(f"{'' if share is None else format(share, '.3f'):>7}" for share in shares)
-            yield f"{row['searcher']:23}{at}" + "".join(map(_interval, row["to"].values()))
+            yield f"{row['searcher']:28}{at}" + "".join(map(_interval, row["to"].values()))
     yield ""
     for goal in found:
         yield json.dumps(goal)

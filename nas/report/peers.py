@@ -35,7 +35,7 @@ def peers(study: str, record: StudyRecord) -> Curves:
     shared = study_folder(study) / "shared"
     experiment = Path(str(record.about.get("file", "")))
     if not shared.is_dir() or not experiment.is_file():
-        raise ExperimentError(f"{experiment} or {shared} is not there")
+        raise ExperimentError("its experiment and what it was scored on are not where they were")
     evaluator = load_experiment(experiment).evaluator.build(ExperimentError)
     made = getattr(evaluator, "peers", None)
     try:
