@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,14 @@ def recorded(folder: Path, rows: Sequence[int] = range(0, 72, 3), **changes: Any
         rows: of the enumerated space.
         changes: to the experiment.
     """
-    file = toy.write_experiment(folder, **changes)
+    return record(toy.write_experiment(folder, **changes), rows)
+
+
+def record(file: Path, rows: Sequence[int]) -> str:
+    """Records some architectures of an experiment in `runs/nas.db` beside it; returns its URL."""
+    folder = file.parent
     url = f"sqlite:///{folder}/runs/nas.db"
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        experiment = load_experiment(file)
-    finally:
-        os.chdir(before)
+    experiment = load_experiment(file)
     gate = cli_setup.gate(experiment)
     evaluator = experiment.evaluator.build(ExperimentError)
     shared = folder / "runs" / experiment.study / "shared"

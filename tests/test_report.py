@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 import toy
-from recorded_studies import recorded
+from recorded_studies import record, recorded
 
+from nas import pareto
 from nas.entries import study_document
 from nas.report.devices import priced_devices
 from nas.report.page import embed_pictures, page, page_document
@@ -25,6 +26,7 @@ from nas.retarget import device_gate, recorded_space, retarget_document
 from nas.store import TrialStore
 
 OLD, NEW = "iphone-17-pro-max", "iphone-12"
+EXAMPLE = Path(__file__).parents[1] / "experiments/any_problem"
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -258,6 +260,27 @@ def test_any_number_of_objectives(browser: Any, tmp_path: Path, changes: dict[st
     toy.nas(tmp_path, "report", "toy")
     expected = [e["trial"] for e in study_document(store_of(tmp_path))["front"]]
     with opened_page(browser, (tmp_path / "runs/toy/report.html").as_uri()) as page:
+        assert [trial for trial, _ in table(page, "front-table")] == expected
+
+
+@needs_chromium
+def test_problem_with_prices_of_its_own_has_its_limits(browser: Any, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "own", ignore=shutil.ignore_patterns("__pycache__", "runs"))
+    record(tmp_path / "own/experiment.yaml", range(0, 1155, 50))
+    done = toy.nas(tmp_path / "own", "report", "any-problem")
+    assert done.returncode == 0, done.stderr
+    whole = study_document(store_of(tmp_path / "own", "any-problem"))
+    everything = [*whole["front"], *whole["dominated"]]
+    with opened_page(browser, (tmp_path / "own/runs/any-problem/report.html").as_uri()) as page:
+        assert [trial for trial, _ in table(page, "front-table")] == [
+            entry["trial"] for entry in pareto.front(
+                [e for e in everything if e["cycles"] <= 900 and e["flash_bytes"] <= 120],
+                whole["directions"],
+            )
+        ]  # fmt: skip
+        page.fill("#number-cycles", "300")
+        few = [e for e in everything if e["cycles"] <= 300 and e["flash_bytes"] <= 120]
+        expected = [entry["trial"] for entry in pareto.front(few, whole["directions"])]
         assert [trial for trial, _ in table(page, "front-table")] == expected
 
 

@@ -23,8 +23,8 @@ const stages = () => [...new Set(studies().flatMap(({ study }) => study.stages.m
 function ownLimits() {
   const limits = {};
   for (const { study } of studies()) {
-    const own = study.budget[state.device] ?? Object.values(study.budget)[0] ?? {};
-    for (const [name, most] of Object.entries(own)) limits[name] = Math.max(limits[name] ?? 0, most);
+    const own = { ...(study.budget[state.device] ?? Object.values(study.budget)[0]), ...study.limits };
+    for (const [name, most] of Object.entries(own)) limits[name] = Math.max(limits[name] ?? most, most);
   }
   return limits;
 }
@@ -119,10 +119,11 @@ function figures() {
 }
 
 function sliders() {
-  byId("sliders").replaceChildren(...stages().map((name) => {
+  const limited = new Set([...stages(), ...Object.keys(ownLimits())]);
+  byId("sliders").replaceChildren(...[...limited].map((name) => {
     const values = studies().flatMap(({ study }) => Fronts.held(study, name, state.device)).filter(Number.isFinite);
     const most = state.limits[name];
-    const high = Math.ceil(Math.max(most ?? 0, ...values.slice(0, 1), values.reduce((a, b) => Math.max(a, b), 0)));
+    const high = Math.ceil(values.reduce((a, b) => Math.max(a, b), most ?? 0));
     const low = Math.floor(values.reduce((a, b) => Math.min(a, b), high));
     const both = (kind, more) => el("input", { type: kind, id: `${kind}-${name}`, "aria-label": `limit of ${label(name)}`,
       min: kind === "range" ? low : 0, max: kind === "range" ? high : null, step: kind === "range" ? (high - low) / 400 || 1 : "any", value: most ?? high, ...more });

@@ -16,7 +16,6 @@ from nas.report.devices import Devices, recorded_devices
 from nas.store import TrialStore
 
 Columns = dict[str, list[Any]]
-_OURS = ("trial", "key", "fidelity", "choices", "seconds")  # of an entry; columns of their own
 
 
 def study(
@@ -62,7 +61,7 @@ def study(
         "prices": _prices(ended, devices),
         "integers": _integers([{**trial.price, **trial.metrics} for trial in scored]),
         "trials": _columns(ended, devices),
-        "choices": _choices(ended, record),
+        "choices": _choices(ended),
         "latency": devices.latency,
         "blocks": devices.blocks,
         "rd": {t.number: t.metrics["rd_points"] for t in scored if t.metrics.get("rd_points")},
@@ -120,7 +119,7 @@ def _columns(trials: Sequence[Trial], devices: Devices) -> Columns:
     return columns
 
 
-def _choices(trials: Sequence[Trial], record: StudyRecord) -> dict[str, Any]:
+def _choices(trials: Sequence[Trial]) -> dict[str, Any]:
     options: dict[str, dict[Any, int]] = {}
     for trial in trials:
         for name, choice in trial.choices.items():
