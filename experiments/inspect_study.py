@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from nas import frames
-from nas.cli_options import DEFAULT_STORAGE
+from nas.commands.options import DEFAULT_STORAGE
 
 
 def main(study: str, url: str = DEFAULT_STORAGE) -> None:

@@ -14,17 +14,8 @@ from typing import NoReturn
 
 import click
 
-from nas import (
-    __version__,
-    cli_ablate,
-    cli_codec,
-    cli_confirm,
-    cli_latency,
-    cli_read,
-    cli_report,
-    cli_retarget,
-    cli_search,
-)
+from nas import __version__
+from nas.commands import ablate, codec, confirm, latency, read, report, retarget, search
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -34,14 +25,14 @@ def cli() -> None:
 
 
 for command in (
-    *cli_search.COMMANDS,
-    *cli_confirm.COMMANDS,
-    *cli_ablate.COMMANDS,
-    *cli_read.COMMANDS,
-    *cli_report.COMMANDS,
-    *cli_retarget.COMMANDS,
-    *cli_latency.COMMANDS,
-    *cli_codec.COMMANDS,
+    *search.COMMANDS,
+    *confirm.COMMANDS,
+    *ablate.COMMANDS,
+    *read.COMMANDS,
+    *report.COMMANDS,
+    *retarget.COMMANDS,
+    *latency.COMMANDS,
+    *codec.COMMANDS,
 ):
     cli.add_command(command)
 

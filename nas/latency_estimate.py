@@ -13,7 +13,7 @@ from latency.oracle import LatencyOracle
 from latency.table import LatencyTable
 from latency.table_files import load_table
 from nas import latency_tables
-from nas.cli_options import warn
+from nas.commands.options import warn
 from nas.experiment import ExperimentError
 from search_spaces.blocks import Precision, Shape
 from search_spaces.hints import did_you_mean

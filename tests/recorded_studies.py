@@ -9,7 +9,7 @@ from typing import Any
 import toy
 
 from evaluators.protocol import EvaluationError
-from nas import cli_setup
+from nas.commands import setup
 from nas.experiment import ExperimentError, load_experiment
 from nas.records import objective_values
 from nas.replay import claimed
@@ -33,12 +33,12 @@ def record(file: Path, rows: Sequence[int]) -> str:
     folder = file.parent
     url = f"sqlite:///{folder}/runs/nas.db"
     experiment = load_experiment(file)
-    gate = cli_setup.gate(experiment)
+    gate = setup.gate(experiment)
     evaluator = experiment.evaluator.build(ExperimentError)
     shared = folder / "runs" / experiment.study / "shared"
     shared.mkdir(parents=True, exist_ok=True)
     evaluator.prepare(experiment.space, shared)
-    store = TrialStore.create(url, experiment.study, cli_setup.record(experiment))
+    store = TrialStore.create(url, experiment.study, setup.record(experiment))
     store.acquire()
     codes = experiment.space.enumerate()
     for ask, row in enumerate(rows):

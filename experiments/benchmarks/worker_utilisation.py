@@ -40,7 +40,7 @@ import numpy as np
 import yaml
 from large_problem import COST, loss
 
-from nas import cli_setup
+from nas.commands import setup
 from nas.experiment import load_experiment
 from nas.replay import replay
 from nas.search import Ending, Search, run_search
@@ -126,13 +126,13 @@ class TimedStore:
 def simulated(workers: int, trials: int, folder: Path) -> dict[str, Any]:
     """One search with simulated workers."""
     experiment = load_experiment(experiment_file(folder, f"w{workers}", trials))
-    gate = cli_setup.gate(experiment)
+    gate = setup.gate(experiment)
     url = f"sqlite:///{folder}/{workers}.db"
-    store = TrialStore.create(url, experiment.study, cli_setup.record(experiment))
+    store = TrialStore.create(url, experiment.study, setup.record(experiment))
     store.acquire()
     timed: Any = TimedStore(store)
     crew: Any = SimulatedWorkers(workers, lambda code: {"loss": loss(np.array(code))})
-    searcher = cli_setup.searcher(experiment, gate, store)
+    searcher = setup.searcher(experiment, gate, store)
     objectives = experiment.objectives
     start = replay(searcher, gate, store, objectives)
     search = Search(searcher, gate, timed, crew, objectives, folder, Ending(trials))

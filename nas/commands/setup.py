@@ -1,4 +1,4 @@
-"""From an experiment to the parts of a search; with `cli_search.py` all that ever holds one."""
+"""From an experiment to the parts of a search; with `search.py` all that ever holds one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nas.budget import Gate
-from nas.cli_options import warn
+from nas.commands.options import warn
 from nas.experiment import Experiment, ExperimentError, load_experiment, require_name
 from nas.experiment_file import FUNNEL
 from nas.folders import log_folder, study_folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import DEFAULT_STORAGE, json_option, print_table, show, storage_option
+from nas.commands.options import DEFAULT_STORAGE, json_option, print_table, show, storage_option
 
 if TYPE_CHECKING:
     from nas.budget import Gate
@@ -40,16 +40,16 @@ def search(
     storage: str,
 ) -> None:
     """Runs a study or goes on with it; ends with its front."""
-    from nas import cli_setup
+    from nas.commands import setup
     from nas.display import SearchDisplay
     from nas.growth import grow
     from nas.store import TrialStore
 
-    experiment = cli_setup.experiment(
+    experiment = setup.experiment(
         experiment_yaml, study=study, trials=trials, hours=hours, workers=workers
     )
-    gate = cli_setup.gate(experiment)
-    store = TrialStore.create(storage, experiment.study, cli_setup.record(experiment))
+    gate = setup.gate(experiment)
+    store = TrialStore.create(storage, experiment.study, setup.record(experiment))
     with _owned(store), SearchDisplay(experiment.trials, experiment.hours) as display:
         if added := grow(store, experiment.space):
             display.say(f"{experiment.study}: its space has grown by {added}")
@@ -67,13 +67,14 @@ def check(experiment_yaml: Path, as_json: bool) -> None:
     """Validates an experiment and all that it names."""
     import numpy as np
 
-    from nas import cli_setup, tables
+    from nas import tables
+    from nas.commands import setup
 
-    experiment = cli_setup.experiment(experiment_yaml)
-    gate, rng = cli_setup.gate(experiment), np.random.default_rng(experiment.seed)
+    experiment = setup.experiment(experiment_yaml)
+    gate, rng = setup.gate(experiment), np.random.default_rng(experiment.seed)
     _lower(experiment, gate, rng)
     gate.require_feasible(rng)
-    document = cli_setup.check_document(experiment, gate, gate.share_inside(rng))
+    document = setup.check_document(experiment, gate, gate.share_inside(rng))
     show(document, tables.check(document), as_json)
 
 
@@ -105,7 +106,7 @@ def _search(
 ) -> None:
     import numpy as np
 
-    from nas import cli_setup
+    from nas.commands import setup
 
     rng = np.random.default_rng(experiment.seed)
     unlowered = gate.unlowered(rng)
@@ -117,7 +118,7 @@ def _search(
             f"workers: {experiment.workers} share {cores} cores, so that each takes longer;"
             " state fewer, or a cluster with --ray-address"
         )
-    with cli_setup.workers(experiment, ray_address) as workers:
+    with setup.workers(experiment, ray_address) as workers:
         size = f"{experiment.space.size:,} architectures of {experiment.space.name}"
         display.say(f"{experiment.study}: {size}, {workers.count} workers")
         _prepare(gate, store, workers, display, unlowered, rng)
@@ -158,15 +159,15 @@ def _prepare(
 def _run(
     experiment: Experiment, gate: Gate, store: TrialStore, workers: Workers, display: SearchDisplay
 ) -> None:
-    from nas import cli_setup
+    from nas.commands import setup
     from nas.folders import log_folder
     from nas.replay import replay
     from nas.search import Search, run_search
 
     objectives = experiment.objectives
-    searcher = cli_setup.searcher(experiment, gate, store)
+    searcher = setup.searcher(experiment, gate, store)
     progress = replay(searcher, gate, store, objectives)
-    ending, logs = cli_setup.ending(experiment), log_folder(experiment.study)
+    ending, logs = setup.ending(experiment), log_folder(experiment.study)
     search = Search(searcher, gate, store, workers, objectives, logs, ending)
     with closing(run_search(search, progress)) as events:
         for progress in events:
@@ -197,12 +198,12 @@ def _report(store: TrialStore, storage: str) -> None:
 
 def _lower(experiment: Experiment, gate: Gate, rng: Any) -> None:
     """Lowers what sampled architectures need: then their share inside the budget is quick."""
-    from nas import cli_setup
+    from nas.commands import setup
     from nas.display import SearchDisplay
 
     unlowered = gate.unlowered(rng)
     if not unlowered:
         return
-    with SearchDisplay(None, None) as display, cli_setup.workers(experiment, None) as workers:
+    with SearchDisplay(None, None) as display, setup.workers(experiment, None) as workers:
         for done in workers.lower(unlowered):
             display.prepare(done.lowered, done.blocks, None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import json_option
+from nas.commands.options import json_option
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import json_option, show, storage_option
+from nas.commands.options import json_option, show, storage_option
 
 if TYPE_CHECKING:
     from nas.experiment import Experiment
@@ -43,12 +43,13 @@ def confirm(
     as_json: bool,
 ) -> None:
     """Trains the front again, longer and with other seeds, and marks what does not survive."""
-    from nas import cli_setup, tables
     from nas import confirm as confirmation
+    from nas import tables
+    from nas.commands import setup
     from nas.store import TrialStore
 
     store = TrialStore.open(storage, study)
-    loaded = cli_setup.recorded_experiment(store, experiment, workers)
+    loaded = setup.recorded_experiment(store, experiment, workers)
     trials, objectives = store.trials(), store.record().objectives
     work = confirmation.wanted(trials, objectives, top, seeds, loaded.seed)
     results = _confirmed(loaded, work, longer, ray_address)
@@ -71,9 +72,9 @@ def _confirmed(
     """Evaluates what is missing, a bar on stderr meanwhile."""
     from dataclasses import replace
 
-    from nas import cli_setup
     from nas import confirm as confirmation
     from nas.batch import load_results, run_jobs
+    from nas.commands import setup
     from nas.display import track
     from nas.experiment import ExperimentError
     from nas.folders import log_folder, study_folder
@@ -83,14 +84,14 @@ def _confirmed(
         raise ExperimentError(f"evaluator: {experiment.evaluator.path} has no steps to lengthen")
     evaluator = confirmation.lengthened(experiment.evaluator, longer, steps)
     folder = study_folder(experiment.study)
-    terms = {"identity": cli_setup.as_recorded(experiment.identity), "longer": longer}
+    terms = {"identity": setup.as_recorded(experiment.identity), "longer": longer}
     file = folder / "confirmed.json"
     longer_one = replace(experiment, evaluator=evaluator)
     known = load_results(file, terms)
     if all(one.name in known for one in work):
         return known
     logs = log_folder(experiment.study)
-    with cli_setup.workers(longer_one, address, folder / "confirm-shared") as workers:
-        track("preparing", cli_setup.prepared(workers))
+    with setup.workers(longer_one, address, folder / "confirm-shared") as workers:
+        track("preparing", setup.prepared(workers))
         track("confirming", run_jobs([one.job for one in work], workers, file, terms, logs))
     return load_results(file, terms)

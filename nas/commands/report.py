@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import storage_option, warn
+from nas.commands.options import storage_option, warn
 
 if TYPE_CHECKING:
     from nas.report.devices import Devices

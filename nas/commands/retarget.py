@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import (
+from nas.commands.options import (
     csv_option,
     json_option,
     milliseconds,
@@ -133,7 +133,7 @@ def _search_on(
     more: int,
     experiment: Path | None,
 ) -> None:
-    from nas.cli_search import search
+    from nas.commands.search import search
     from nas.warm_experiment import write_warm_experiment
 
     file = write_warm_experiment(store, gate, device, margin, more, experiment)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import csv_option, json_option, show, storage_option
+from nas.commands.options import csv_option, json_option, show, storage_option
 
 if TYPE_CHECKING:
     from nas.ablate import Row
@@ -43,14 +43,15 @@ def ablate(
 ) -> None:
     """Sets each choice of a trial to its alternatives, turns off each knob, and evaluates them."""
     from nas import ablate as ablation
-    from nas import cli_setup, tables
+    from nas import tables
+    from nas.commands import setup
     from nas.experiment import ExperimentError
     from nas.storage import StudyError
     from nas.store import TrialStore
 
-    experiment = cli_setup.experiment(experiment_yaml, study=study, workers=workers)
+    experiment = setup.experiment(experiment_yaml, study=study, workers=workers)
     store = TrialStore.open(storage, experiment.study)
-    experiment = cli_setup.recorded_experiment(store, experiment_yaml, workers)
+    experiment = setup.recorded_experiment(store, experiment_yaml, workers)
     known = {recorded.number: recorded for recorded in store.trials()}
     if trial not in known:
         raise StudyError(f"study {store.name!r} has no trial {trial}")
@@ -61,13 +62,13 @@ def ablate(
         rows = ablation.rows_of(space, architecture, knobs, only)
     except ValueError as problem:
         raise ExperimentError(f"--only: {problem}") from None
-    gate = cli_setup.gate(experiment)
+    gate = setup.gate(experiment)
     results = _evaluated(experiment, gate, rows, trial, ray_address)
     document: dict[str, Any] = {
         "study": store.name,
         "trial": trial,
         "objectives": list(experiment.objectives),
-        "provenance": cli_setup.provenance(experiment),
+        "provenance": setup.provenance(experiment),
         "rows": ablation.ablation_document(rows, results, gate, experiment.objectives),
     }
     show(document, tables.ablated(document), as_json, _flat(document["rows"]) if as_csv else None)
@@ -80,12 +81,12 @@ def _evaluated(
     experiment: Experiment, gate: Gate, rows: list[Row], trial: int, address: str | None
 ) -> dict[str, Any]:
     """Evaluates what is missing, a bar on stderr meanwhile: one set of workers a setting."""
-    from nas import cli_setup
     from nas.batch import load_results
+    from nas.commands import setup
     from nas.folders import study_folder
 
     terms = {
-        "identity": cli_setup.as_recorded(experiment.identity),
+        "identity": setup.as_recorded(experiment.identity),
         "key": rows[0].architecture.key,
     }
     file = study_folder(experiment.study) / f"ablation-{trial:04d}.json"
@@ -111,16 +112,16 @@ def _run(
 
     import numpy as np
 
-    from nas import cli_setup
     from nas.batch import run_jobs
+    from nas.commands import setup
     from nas.display import track
     from nas.folders import log_folder
 
     spec = experiment.evaluator
     changed = replace(spec, settings={**spec.settings, **rows[0].settings})
     unlowered = gate.pricer.unlowered(np.array([row.architecture.code for row in rows]))
-    with cli_setup.workers(replace(experiment, evaluator=changed), address) as workers:
-        track("preparing", cli_setup.prepared(workers, unlowered))
+    with setup.workers(replace(experiment, evaluator=changed), address) as workers:
+        track("preparing", setup.prepared(workers, unlowered))
         jobs = [row.job(trial) for row in rows]
         track("ablating", run_jobs(jobs, workers, file, terms, log_folder(experiment.study)))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nas.cli_options import json_option, precision_option, show, warn
+from nas.commands.options import json_option, precision_option, show, warn
 
 _device = click.option(
     "--device", required=True, metavar="NAME", help="A device's name, or its table's path."

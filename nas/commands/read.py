@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.cli_options import (
+from nas.commands.options import (
     csv_option,
     json_option,
     milliseconds,
