@@ -15,7 +15,7 @@ import numpy as np
 from evaluators.metrics import bd_rates
 from evaluators.protocol import EvaluationError
 from nas.batch import Job
-from nas.budget import Gate
+from nas.pricing.budget import Gate
 from search_spaces.operators import changes
 from search_spaces.space import Architecture, SearchSpace
 

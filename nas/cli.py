@@ -62,11 +62,11 @@ def _exit_code(problem: Exception) -> int | None:
     from latency.lowering import LoweringError
     from latency.measure.backend import MeasureError
     from latency.table import MissingRowError, TableError
-    from nas.budget import BudgetError
     from nas.experiment import ExperimentError
     from nas.picture_files import OutputError, PictureFileError
+    from nas.pricing.budget import BudgetError
+    from nas.record.storage import StudyError
     from nas.search import SearchError
-    from nas.storage import StudyError
     from nas.workers import WorkerError
     from search_spaces.codec.saved import CodecFileError
     from search_spaces.space import SpaceError

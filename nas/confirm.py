@@ -18,7 +18,7 @@ from evaluators.protocol import Direction
 from nas import pareto
 from nas.batch import Job
 from nas.plugin import EvaluatorSpec
-from nas.records import Trial
+from nas.record.records import Trial
 
 _CONFIDENCE = 0.95
 

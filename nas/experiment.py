@@ -14,11 +14,11 @@ from nas.experiment_file import DEFAULT_OBJECTIVES as DEFAULT_OBJECTIVES
 from nas.experiment_file import FUNNEL, SAMPLE, ExperimentFile, SearcherFile
 from nas.experiment_file import ExperimentError as ExperimentError
 from nas.experiment_file import require_name as require_name
-from nas.own_oracle import RESERVED
 from nas.plugin import EvaluatorSpec, accepted, all_settings
-from nas.pricing import Code, Pricer
-from nas.pricing_setup import DEFAULT_LIMITS as DEFAULT_LIMITS
-from nas.pricing_setup import (
+from nas.pricing.own_oracle import RESERVED
+from nas.pricing.price import Code, Pricer
+from nas.pricing.setup import DEFAULT_LIMITS as DEFAULT_LIMITS
+from nas.pricing.setup import (
     device_limits,
     device_pricer,
     instead,

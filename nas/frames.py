@@ -15,9 +15,9 @@ from typing import Any
 import pandas as pd
 
 from nas import pareto
-from nas.entries import entry
-from nas.records import Trial
-from nas.store import TrialStore
+from nas.record.entries import entry
+from nas.record.records import Trial
+from nas.record.store import TrialStore
 
 
 def trials(url: str, study: str) -> pd.DataFrame:

@@ -12,8 +12,8 @@ from latency.lowering import lower_module
 from latency.oracle import LatencyOracle
 from latency.table import LatencyTable
 from latency.table_files import load_table
-from nas import latency_tables
 from nas.commands.options import warn
+from nas.display import latency_tables
 from nas.experiment import ExperimentError
 from search_spaces.blocks import Precision, Shape
 from search_spaces.hints import did_you_mean

@@ -32,7 +32,7 @@ from latency.oracle import LatencyOracle
 from latency.pool import lower_all
 from latency.table import Cpu, LatencyTable, TableError
 from latency.table_files import find_table, load_table, save_table, shipped_tables
-from nas.display import track
+from nas.display.live import track
 from nas.experiment import require_name
 from search_spaces.blocks import Precision
 from search_spaces.load import load_space

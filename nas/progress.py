@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nas.pareto import RunningFront
-from nas.records import Claim, State
+from nas.record.records import Claim, State
 from nas.searchers.problem import FULL
 
 Price = Mapping[str, Any]

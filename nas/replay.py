@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from evaluators.protocol import Direction
-from nas.budget import Gate
 from nas.pareto import RunningFront
+from nas.pricing.budget import Gate
 from nas.progress import Passed, Progress
-from nas.records import Claim, Trial
+from nas.record.records import Claim, Trial
+from nas.record.storage import StudyError
+from nas.record.store import TrialStore
 from nas.searchers.problem import Ask, Searcher
-from nas.storage import StudyError
-from nas.store import TrialStore
 from search_spaces.space import Architecture
 
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from latency.oracle import LatencyOracle
 from latency.table_files import load_table
-from nas.budget import SAMPLES, Gate
-from nas.device_pricing import DevicePricer
-from nas.entries import document_of, entry
-from nas.pricing import Values
-from nas.records import StudyRecord, Trial
-from nas.storage import StudyError
-from nas.store import TrialStore
+from nas.pricing.budget import SAMPLES, Gate
+from nas.pricing.devices import DevicePricer
+from nas.pricing.price import Values
+from nas.record.entries import document_of, entry
+from nas.record.records import StudyRecord, Trial
+from nas.record.storage import StudyError
+from nas.record.store import TrialStore
 from search_spaces.load import load_space
 from search_spaces.space import Codes, SearchSpace, SpaceError
 

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluators.protocol import Direction
-from nas.budget import Gate
 from nas.folders import log_file
+from nas.pricing.budget import Gate
 from nas.progress import Progress
-from nas.records import Claim, objective_values
+from nas.record.records import Claim, objective_values
+from nas.record.storage import StudyError
+from nas.record.store import TrialStore
 from nas.replay import catch_up, claimed
 from nas.searchers.problem import Searcher
-from nas.storage import StudyError
-from nas.store import TrialStore
 from nas.tasks import Outcome
 from nas.workers import Workers
 

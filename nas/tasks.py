@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from evaluators.protocol import EvaluationError, Evaluator, StoppedEarly
 from nas.plugin import EvaluatorSpec
-from nas.records import State
+from nas.record.records import State
 from nas.searchers.problem import FULL
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from evaluators.protocol import Direction
-from nas.budget import Gate
-from nas.records import Trial, objective_values
+from nas.pricing.budget import Gate
+from nas.record.records import Trial, objective_values
+from nas.record.storage import StudyError
+from nas.record.store import TrialStore
 from nas.replay import claimed
 from nas.searchers.problem import Ask
-from nas.storage import StudyError
-from nas.store import TrialStore
 from search_spaces.space import Architecture, SpaceError
 
 # What a score hangs on; budget, device, objectives and searcher may differ.

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from nas.budget import Gate
 from nas.experiment_file import ExperimentError, ExperimentFile
-from nas.pricing_setup import is_path
-from nas.storage import StudyError
-from nas.store import TrialStore
+from nas.pricing.budget import Gate
+from nas.pricing.setup import is_path
+from nas.record.storage import StudyError
+from nas.record.store import TrialStore
 from search_spaces.files import write_atomically
 from search_spaces.yaml_files import parse, parse_yaml, read_yaml
 

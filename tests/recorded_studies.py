@@ -11,10 +11,10 @@ import toy
 from evaluators.protocol import EvaluationError
 from nas.commands import setup
 from nas.experiment import ExperimentError, load_experiment
-from nas.records import objective_values
+from nas.record.records import objective_values
+from nas.record.store import TrialStore
 from nas.replay import claimed
 from nas.searchers.problem import Ask
-from nas.store import TrialStore
 
 
 def recorded(folder: Path, rows: Sequence[int] = range(0, 72, 3), **changes: Any) -> str:

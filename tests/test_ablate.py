@@ -13,7 +13,7 @@ import toy
 from recorded_studies import recorded
 
 from nas.ablate import rows_of
-from nas.store import TrialStore
+from nas.record.store import TrialStore
 from search_spaces.load import load_space
 
 

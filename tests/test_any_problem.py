@@ -13,8 +13,8 @@ import pytest
 import toy
 import yaml
 
-from nas.budget import BudgetError, Gate
 from nas.experiment import Experiment, ExperimentError, load_experiment
+from nas.pricing.budget import BudgetError, Gate
 from search_spaces.load import load_space, space_source
 from search_spaces.space import SpaceError
 
@@ -157,7 +157,7 @@ def test_nothing_of_it_imports_torch_or_core_ml(tmp_path: Path) -> None:
     file = copied(tmp_path / "own")
     code = (
         "import sys, numpy as np; from pathlib import Path\n"
-        "from nas.budget import Gate; from nas.experiment import load_experiment\n"
+        "from nas.pricing.budget import Gate; from nas.experiment import load_experiment\n"
         f"e = load_experiment(Path({str(file)!r}))\n"
         "Gate(e.pricer, e.limits).require_feasible(np.random.default_rng(0))\n"
         "print([m for m in ('torch', 'coremltools') if m in sys.modules])"

@@ -14,10 +14,10 @@ from toy import write_experiment
 
 from latency.oracle import LatencyOracle
 from latency.table_files import load_table
-from nas.budget import BudgetError, Gate
-from nas.device_pricing import DevicePricer
 from nas.experiment import load_experiment
-from nas.sizes import Outputs, design_sizes
+from nas.pricing.budget import BudgetError, Gate
+from nas.pricing.devices import DevicePricer
+from nas.pricing.sizes import Outputs, design_sizes
 from search_spaces.blocks import Network
 from search_spaces.build import NetworkModule, module_name
 from search_spaces.load import load_space

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import toy
 
-from nas.store import TrialStore
+from nas.record.store import TrialStore
 
 
 @pytest.fixture(scope="module")

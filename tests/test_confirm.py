@@ -14,7 +14,7 @@ import toy
 from evaluators.protocol import Direction
 from nas.batch import load_results
 from nas.confirm import Wanted, confirmation_document, wanted
-from nas.records import Trial
+from nas.record.records import Trial
 
 OBJECTIVES: dict[str, Direction] = {"loss": "minimize", "decode_ms": "minimize"}
 

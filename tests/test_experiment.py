@@ -11,8 +11,8 @@ from toy import EXPERIMENT, write_experiment
 
 from latency.oracle import LatencyOracle
 from latency.table import TableError
-from nas.device_pricing import DevicePricer
 from nas.experiment import Experiment, ExperimentError, load_experiment
+from nas.pricing.devices import DevicePricer
 from nas.searchers.choice import Model
 from search_spaces.space import SpaceError
 

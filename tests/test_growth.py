@@ -11,10 +11,10 @@ import pytest
 import toy
 import yaml
 
-from nas.growth import grow, rewrite_choices
-from nas.records import Claim, StudyRecord
-from nas.storage import StudyError
-from nas.store import TrialStore
+from nas.record.growth import grow, rewrite_choices
+from nas.record.records import Claim, StudyRecord
+from nas.record.storage import StudyError
+from nas.record.store import TrialStore
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
 

@@ -18,12 +18,12 @@ import toy
 from recorded_studies import record, recorded
 
 from nas import pareto
-from nas.entries import study_document
+from nas.record.entries import study_document
+from nas.record.store import TrialStore
 from nas.report.devices import priced_devices
 from nas.report.page import embed_pictures, page, page_document
 from nas.report.study import study
 from nas.retarget import device_gate, recorded_space, retarget_document
-from nas.store import TrialStore
 
 OLD, NEW = "iphone-17-pro-max", "iphone-12"
 EXAMPLE = Path(__file__).parents[1] / "experiments/any_problem"

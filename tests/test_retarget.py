@@ -20,9 +20,9 @@ from latency.oracle import LatencyOracle, within
 from latency.table_files import load_table
 from nas.frames import blocks, rd_points, trials
 from nas.pareto import non_dominated
+from nas.record.storage import StudyError
+from nas.record.store import TrialStore
 from nas.retarget import device_gate, recorded_space, retarget_document, sweep_document
-from nas.storage import StudyError
-from nas.store import TrialStore
 from search_spaces.load import load_space
 
 OLD, NEW = "iphone-17-pro-max", "iphone-12"

@@ -17,8 +17,8 @@ import pytest
 import toy
 import yaml
 
-from nas.records import Trial
-from nas.store import TrialStore
+from nas.record.records import Trial
+from nas.record.store import TrialStore
 
 URL = "sqlite:///runs/nas.db"
 DEVICE = "iphone-17-pro-max"

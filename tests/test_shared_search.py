@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import toy
 
-from nas.records import Trial
-from nas.store import TrialStore
+from nas.record.records import Trial
+from nas.record.store import TrialStore
 
 DEVICE = "iphone-17-pro-max"
 RUNGS = {"fidelities": [1 / 9, 1 / 3, 1.0], "proxy": {"has_fidelities": True}}

@@ -13,7 +13,7 @@ import toy
 
 from evaluators.stopping import hopeless, milestones
 from nas.experiment import ExperimentError, load_experiment
-from nas.store import TrialStore
+from nas.record.store import TrialStore
 
 ENDS = {"distortion_db": 500, "perception_db": 1000}
 

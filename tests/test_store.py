@@ -15,12 +15,12 @@ import optuna
 import pytest
 import toy
 
-from nas import lease
-from nas.entries import study_document
 from nas.processes import runs
-from nas.records import Claim, StudyRecord
-from nas.storage import StudyError, shown
-from nas.store import TrialStore
+from nas.record import lease
+from nas.record.entries import study_document
+from nas.record.records import Claim, StudyRecord
+from nas.record.storage import StudyError, shown
+from nas.record.store import TrialStore
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
 
@@ -149,7 +149,7 @@ def test_process_that_ended_unasked_after_does_not_live() -> None:
 
 
 def test_storage_is_made_by_several_at_once(url: str) -> None:
-    code = "import sys; from nas.storage import create_storage; create_storage(sys.argv[1])"
+    code = "import sys; from nas.record.storage import create_storage; create_storage(sys.argv[1])"
     command = [sys.executable, "-c", code, url]
     drivers = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     said = [process.communicate(timeout=60)[1] for process in drivers]
@@ -254,7 +254,7 @@ def test_optuna_reads_what_was_recorded(url: str, space: SearchSpace) -> None:
 
 
 def test_locked_storage_is_one_line(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nas.storage.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("nas.record.storage.LOCK_SECONDS", 0.2)
     TrialStore.create(url, "s", RECORD)
     with sqlite3.connect(url.removeprefix("sqlite:///")) as other:
         other.execute("BEGIN EXCLUSIVE")

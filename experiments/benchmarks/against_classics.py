@@ -29,10 +29,10 @@ from evaluators.passes import linear_image, refine, to_tensor
 from evaluators.perceptual import load_lpips
 from evaluators.photos import Photo, Pixels, find_photos, load_photos
 from evaluators.proxy import ProxyEvaluator
-from nas.entries import study_document
 from nas.experiment import ExperimentError, load_experiment
 from nas.folders import study_folder
-from nas.store import TrialStore
+from nas.record.entries import study_document
+from nas.record.store import TrialStore
 from search_spaces.codec.model import Codec, one_hot
 
 PEERS = {

@@ -30,12 +30,12 @@ import numpy as np
 
 from latency.oracle import LatencyOracle
 from latency.table_files import load_table
-from nas.budget import Gate
-from nas.device_pricing import DevicePricer
-from nas.records import StudyRecord
+from nas.pricing.budget import Gate
+from nas.pricing.devices import DevicePricer
+from nas.record.records import StudyRecord
+from nas.record.store import TrialStore
 from nas.replay import claimed
 from nas.searchers.problem import Ask
-from nas.store import TrialStore
 from search_spaces.files import write_atomically
 from search_spaces.load import load_space, space_source
 

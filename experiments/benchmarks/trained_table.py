@@ -35,8 +35,8 @@ from evaluators.protocol import EvaluationError
 from evaluators.proxy import ProxyEvaluator
 from latency.oracle import LatencyOracle
 from latency.table_files import load_table
-from nas.budget import Gate
-from nas.device_pricing import DevicePricer
+from nas.pricing.budget import Gate
+from nas.pricing.devices import DevicePricer
 from search_spaces.files import write_atomically
 from search_spaces.load import load_space
 from search_spaces.space import Architecture, SearchSpace

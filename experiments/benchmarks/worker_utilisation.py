@@ -42,9 +42,9 @@ from large_problem import COST, loss
 
 from nas.commands import setup
 from nas.experiment import load_experiment
+from nas.record.store import TrialStore
 from nas.replay import replay
 from nas.search import Ending, Search, run_search
-from nas.store import TrialStore
 from nas.tasks import Outcome
 from search_spaces.files import write_atomically
 

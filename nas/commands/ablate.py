@@ -11,8 +11,8 @@ from nas.commands.options import csv_option, json_option, show, storage_option
 
 if TYPE_CHECKING:
     from nas.ablate import Row
-    from nas.budget import Gate
     from nas.experiment import Experiment
+    from nas.pricing.budget import Gate
 
 
 @click.command()
@@ -43,11 +43,11 @@ def ablate(
 ) -> None:
     """Sets each choice of a trial to its alternatives, turns off each knob, and evaluates them."""
     from nas import ablate as ablation
-    from nas import tables
     from nas.commands import setup
+    from nas.display import tables
     from nas.experiment import ExperimentError
-    from nas.storage import StudyError
-    from nas.store import TrialStore
+    from nas.record.storage import StudyError
+    from nas.record.store import TrialStore
 
     experiment = setup.experiment(experiment_yaml, study=study, workers=workers)
     store = TrialStore.open(storage, experiment.study)
@@ -114,7 +114,7 @@ def _run(
 
     from nas.batch import run_jobs
     from nas.commands import setup
-    from nas.display import track
+    from nas.display.live import track
     from nas.folders import log_folder
 
     spec = experiment.evaluator

@@ -44,9 +44,9 @@ def confirm(
 ) -> None:
     """Trains the front again, longer and with other seeds, and marks what does not survive."""
     from nas import confirm as confirmation
-    from nas import tables
     from nas.commands import setup
-    from nas.store import TrialStore
+    from nas.display import tables
+    from nas.record.store import TrialStore
 
     store = TrialStore.open(storage, study)
     loaded = setup.recorded_experiment(store, experiment, workers)
@@ -75,7 +75,7 @@ def _confirmed(
     from nas import confirm as confirmation
     from nas.batch import load_results, run_jobs
     from nas.commands import setup
-    from nas.display import track
+    from nas.display.live import track
     from nas.experiment import ExperimentError
     from nas.folders import log_folder, study_folder
 

@@ -71,7 +71,8 @@ def measure(
 ) -> None:
     """Fills a latency table with what a space needs; goes on where it broke off."""
     from latency.measure.campaign import Effort
-    from nas import latency_setup, latency_tables
+    from nas import latency_setup
+    from nas.display import latency_tables
 
     target = latency_setup.target(device, output, backend, precision, threads)
     measured = None if only_plan else latency_setup.ready(target)
@@ -125,7 +126,8 @@ def validate(
     as_json: bool,
 ) -> None:
     """Holds a table against whole networks that no row came from."""
-    from nas import latency_setup, latency_tables
+    from nas import latency_setup
+    from nas.display import latency_tables
 
     target = latency_setup.target(device, None, backend, precision, threads)
     document = latency_setup.validate(target, space_name, networks, rounds, seed, save)
@@ -138,7 +140,7 @@ def validate(
 def devices(tables: tuple[str, ...], as_json: bool) -> None:
     """Lists the shipped tables, and those named, with what they are worth."""
     from latency.table_files import find_table, load_table, shipped_tables
-    from nas import latency_tables
+    from nas.display import latency_tables
 
     documents = []
     for name in (*shipped_tables(), *tables):
@@ -189,7 +191,8 @@ def estimate(
     as_json: bool,
 ) -> None:
     """Prices a torch module, one run; or an architecture, a whole image."""
-    from nas import latency_estimate, latency_tables
+    from nas import latency_estimate
+    from nas.display import latency_tables
 
     if (module is None) == (space_name is None):
         raise click.UsageError("name either a --module with its --input, or a --space")

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 @json_option
 def studies(storage: str, as_json: bool) -> None:
     """Lists the studies of a storage."""
-    from nas import store, tables
-    from nas.entries import study_document
+    from nas.display import tables
+    from nas.record import store
+    from nas.record.entries import study_document
 
     documents: list[Any] = []
     for name in store.studies(storage):
@@ -46,11 +47,11 @@ def studies(storage: str, as_json: bool) -> None:
 @json_option
 def front(study: str, storage: str, as_csv: bool, as_json: bool) -> None:
     """Shows a study's front as a table, and draws it."""
-    from nas import tables
-    from nas.entries import study_document
+    from nas.display import tables
+    from nas.display.plot import save_front
     from nas.folders import study_folder
-    from nas.plot import save_front
-    from nas.store import TrialStore
+    from nas.record.entries import study_document
+    from nas.record.store import TrialStore
 
     document = study_document(TrialStore.open(storage, study))
     picture = study_folder(study) / "front.png"
@@ -69,11 +70,11 @@ def front(study: str, storage: str, as_csv: bool, as_json: bool) -> None:
 @json_option
 def show_trial(study: str, trial: int, storage: str, as_json: bool) -> None:
     """Shows one trial: choices, figures, latency by block."""
-    from nas import tables
-    from nas.entries import trial_document
+    from nas.display import tables
     from nas.folders import log_file, log_folder
-    from nas.storage import StudyError
-    from nas.store import TrialStore
+    from nas.record.entries import trial_document
+    from nas.record.storage import StudyError
+    from nas.record.store import TrialStore
 
     store = TrialStore.open(storage, study)
     trials = {recorded.number: recorded for recorded in store.trials()}
@@ -111,8 +112,8 @@ def space(
     """Shows a search space: a YAML file or a shipped name."""
     from rich.console import Console
 
-    from nas import space_table
-    from nas.space_document import space_document
+    from nas.display import space_table
+    from nas.display.space_document import space_document
     from search_spaces.load import load_space
 
     if device is None and (precision or encode_ms or decode_ms or limits):
@@ -136,11 +137,11 @@ def _latency(
 
     from latency.oracle import LatencyOracle
     from latency.table_files import load_table
-    from nas.budget import Gate
-    from nas.device_pricing import DevicePricer
+    from nas.display.space_document import latency_document
     from nas.experiment import DEFAULT_LIMITS, ExperimentError
     from nas.latency_estimate import precision_of
-    from nas.space_document import latency_document
+    from nas.pricing.budget import Gate
+    from nas.pricing.devices import DevicePricer
 
     stages = [f"{stage}_ms" for stage in space.design(space.reference).stages]
     for name, limit in stated.items():
@@ -172,8 +173,8 @@ def dashboard(study: str, port: int, storage: str) -> None:
 
     import optuna_dashboard
 
-    from nas.storage import StudyError, open_storage
-    from nas.store import TrialStore
+    from nas.record.storage import StudyError, open_storage
+    from nas.record.store import TrialStore
 
     # The server swallows exceptions inside a request, ours for SIGTERM too; it only reads.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -11,8 +11,8 @@ import click
 from nas.commands.options import storage_option, warn
 
 if TYPE_CHECKING:
+    from nas.record.store import TrialStore
     from nas.report.devices import Devices
-    from nas.store import TrialStore
 
 _LIVE_SECONDS = 5.0
 
@@ -38,8 +38,8 @@ def report(
 ) -> None:
     """One page of a study, or of several laid over each other; works from disk, without network."""
     from nas.folders import study_folder
+    from nas.record.store import TrialStore
     from nas.report.page import page
-    from nas.store import TrialStore
 
     stores = [TrialStore.open(storage, name) for name in dict.fromkeys(studies)]
     if serve:
@@ -66,7 +66,7 @@ def _stamp(stores: list[TrialStore]) -> list[Any]:
 
 
 def _document(what: list[tuple[TrialStore, tuple[str, ...], str | None]]) -> dict[str, Any]:
-    from nas.entries import study_document
+    from nas.record.entries import study_document
     from nas.report.page import embed_pictures, page_document
     from nas.report.study import study
 
@@ -96,9 +96,9 @@ def _peers(store: TrialStore) -> Any:
 
 def _devices(store: TrialStore, wanted: tuple[str, ...], space: str | None) -> Devices | None:
     """Every device that the study's trials can be priced on; None leaves those recorded."""
+    from nas.record.storage import StudyError
     from nas.report.devices import priced_devices
     from nas.retarget import recorded_space
-    from nas.storage import StudyError
     from search_spaces.space import SpaceError
 
     record = store.record()

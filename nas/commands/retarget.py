@@ -18,8 +18,8 @@ from nas.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from nas.budget import Gate
-    from nas.store import TrialStore
+    from nas.pricing.budget import Gate
+    from nas.record.store import TrialStore
 
 _RANGE = "LOW:HIGH:STEP"
 
@@ -75,8 +75,8 @@ def retarget(
 ) -> None:
     """The front under another device or budget, from what is recorded."""
     from nas import retarget as retargeting
-    from nas import tables
-    from nas.store import TrialStore
+    from nas.display import tables
+    from nas.record.store import TrialStore
 
     sweeps = {"decode_ms": sweep_decode, "encode_ms": sweep_encode}
     swept = {name: _values(f"--sweep-{name[:6]}", text) for name, text in sweeps.items() if text}
@@ -111,9 +111,9 @@ def _sweep(
 ) -> None:
     """A table and a plot of the best architecture for each limit."""
     from nas import retarget as retargeting
-    from nas import tables
+    from nas.display import tables
+    from nas.display.plot import save_sweep
     from nas.folders import study_folder
-    from nas.plot import save_sweep
 
     document = retargeting.sweep_document(store, gate, name, values)
     rows = [{"limit": row["limit"], **row["best"]} for row in document["rows"] if row["best"]]

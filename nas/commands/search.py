@@ -13,10 +13,10 @@ import click
 from nas.commands.options import DEFAULT_STORAGE, json_option, print_table, show, storage_option
 
 if TYPE_CHECKING:
-    from nas.budget import Gate
-    from nas.display import SearchDisplay
+    from nas.display.live import SearchDisplay
     from nas.experiment import Experiment
-    from nas.store import TrialStore
+    from nas.pricing.budget import Gate
+    from nas.record.store import TrialStore
     from nas.workers import Workers
 
 _positive = click.IntRange(min=1)
@@ -41,9 +41,9 @@ def search(
 ) -> None:
     """Runs a study or goes on with it; ends with its front."""
     from nas.commands import setup
-    from nas.display import SearchDisplay
-    from nas.growth import grow
-    from nas.store import TrialStore
+    from nas.display.live import SearchDisplay
+    from nas.record.growth import grow
+    from nas.record.store import TrialStore
 
     experiment = setup.experiment(
         experiment_yaml, study=study, trials=trials, hours=hours, workers=workers
@@ -67,8 +67,8 @@ def check(experiment_yaml: Path, as_json: bool) -> None:
     """Validates an experiment and all that it names."""
     import numpy as np
 
-    from nas import tables
     from nas.commands import setup
+    from nas.display import tables
 
     experiment = setup.experiment(experiment_yaml)
     gate, rng = setup.gate(experiment), np.random.default_rng(experiment.seed)
@@ -128,7 +128,7 @@ def _search(
 
 
 def _taken_over(experiment: Experiment, gate: Gate, store: TrialStore) -> str:
-    from nas.store import TrialStore
+    from nas.record.store import TrialStore
     from nas.warm import take_over
 
     source = TrialStore.open(store.url, str(experiment.warm_start))
@@ -178,10 +178,10 @@ def _run(
 
 def _report(store: TrialStore, storage: str) -> None:
     """The front as a table and a picture, and where to go from here."""
-    from nas import tables
-    from nas.entries import study_document
+    from nas.display import tables
+    from nas.display.plot import save_front
     from nas.folders import study_folder
-    from nas.plot import save_front
+    from nas.record.entries import study_document
 
     document = study_document(store)
     if not document["front"]:
@@ -199,7 +199,7 @@ def _report(store: TrialStore, storage: str) -> None:
 def _lower(experiment: Experiment, gate: Gate, rng: Any) -> None:
     """Lowers what sampled architectures need: then their share inside the budget is quick."""
     from nas.commands import setup
-    from nas.display import SearchDisplay
+    from nas.display.live import SearchDisplay
 
     unlowered = gate.unlowered(rng)
     if not unlowered:

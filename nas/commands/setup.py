@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.budget import Gate
 from nas.commands.options import warn
 from nas.experiment import Experiment, ExperimentError, load_experiment, require_name
 from nas.experiment_file import FUNNEL
 from nas.folders import log_folder, study_folder
-from nas.pricing import Code
-from nas.records import StudyRecord
+from nas.pricing.budget import Gate
+from nas.pricing.price import Code
+from nas.record.records import StudyRecord
+from nas.record.storage import StudyError
 from nas.searchers.problem import FULL, Feasible, Problem, Searcher
-from nas.storage import StudyError
 from nas.tasks import Setting, cap_threads
 from nas.workers import Workers
 from search_spaces.space import Codes
 
 if TYPE_CHECKING:
+    from nas.record.store import TrialStore
     from nas.search import Ending
-    from nas.store import TrialStore
 
 _LIBRARIES = ("nas-codecs", "torch", "coremltools", "pymoo", "optuna", "ray", "numpy")
 

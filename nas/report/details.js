@@ -11,7 +11,7 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-/** A figure as the terminal's tables show it: the same rule as nas/tables.py. */
+/** A figure as the terminal's tables show it: the same rule as nas/display/tables.py. */
 function shown(name, value, { digits, integers }) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number") return String(value);

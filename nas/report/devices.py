@@ -9,9 +9,9 @@ from typing import Any
 from latency.lowering import LoweringError
 from latency.table import MissingRowError
 from latency.table_files import shipped_tables
-from nas.budget import Gate
-from nas.device_pricing import DevicePricer
-from nas.records import StudyRecord, Trial
+from nas.pricing.budget import Gate
+from nas.pricing.devices import DevicePricer
+from nas.record.records import StudyRecord, Trial
 from nas.retarget import device_gate, retargeted
 from search_spaces.space import SearchSpace
 

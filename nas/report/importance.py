@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.entries import entry
-from nas.records import StudyRecord, Trial
+from nas.record.entries import entry
+from nas.record.records import StudyRecord, Trial
 
 FEWEST, MOST = 10, 500  # results
 _TREES = 32

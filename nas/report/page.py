@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from nas.plot import label
-from nas.tables import DIGITS
+from nas.display.plot import label
+from nas.display.tables import DIGITS
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("front.js", "charts.js", "details.js", "page.js")

@@ -9,7 +9,7 @@ from typing import Any
 from evaluators.protocol import EvaluationError, SetupError
 from nas.experiment import ExperimentError, load_experiment
 from nas.folders import study_folder
-from nas.records import StudyRecord
+from nas.record.records import StudyRecord
 from search_spaces.files import write_atomically
 
 Curves = dict[str, list[dict[str, Any]]]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from nas import pareto
-from nas.entries import entry
-from nas.records import StudyRecord, Trial
+from nas.record.entries import entry
+from nas.record.records import StudyRecord, Trial
 
 Measured = Callable[[list[dict[str, Any]], StudyRecord], dict[str, Any] | None]
 

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any
 
+from nas.record.storage import StudyError
 from nas.report.page import packed, page
-from nas.storage import StudyError
 
 HOST = "127.0.0.1"
 

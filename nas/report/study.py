@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nas.entries import hypervolume, study_document
-from nas.records import StudyRecord, Trial
+from nas.record.entries import hypervolume, study_document
+from nas.record.records import StudyRecord, Trial
+from nas.record.store import TrialStore
 from nas.report import importance, progress
 from nas.report.devices import Devices, recorded_devices
-from nas.store import TrialStore
 
 Columns = dict[str, list[Any]]
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.budget import SAMPLES, Gate
-from nas.sizes import decoder_stage
+from nas.pricing.budget import SAMPLES, Gate
+from nas.pricing.sizes import decoder_stage
 from search_spaces.parts import Measure, PartsError, Piece, Place, find_parts, pieces
 from search_spaces.rules import RuleError
 from search_spaces.space import Parameter, SearchSpace

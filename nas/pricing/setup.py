@@ -11,11 +11,11 @@ from evaluators.protocol import Direction
 from latency.oracle import LatencyOracle
 from latency.table import LatencyTable
 from latency.table_files import load_table
-from nas.device_pricing import DevicePricer
 from nas.experiment_file import ExperimentError, ExperimentFile
-from nas.own_oracle import OwnPricer
 from nas.plugin import all_settings, construct
-from nas.pricing import BudgetError, Pricer
+from nas.pricing.devices import DevicePricer
+from nas.pricing.own_oracle import OwnPricer
+from nas.pricing.price import BudgetError, Pricer
 from search_spaces.hints import did_you_mean
 from search_spaces.space import SearchSpace
 from search_spaces.yaml_files import import_object

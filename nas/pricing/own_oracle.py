@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from evaluators.protocol import Direction
-from nas.pricing import BudgetError, Code, Limit, Price, Values
+from nas.pricing.price import BudgetError, Code, Limit, Price, Values
 from search_spaces.hints import did_you_mean
 from search_spaces.space import Architecture, Codes, SearchSpace
 

@@ -11,8 +11,8 @@ import numpy as np
 from evaluators.protocol import Direction
 from latency.oracle import LatencyOracle
 from latency.score import Scorer
-from nas.pricing import Code, Limit, Price, Values
-from nas.sizes import SIZES, Folded, Outputs, SizeTables, design_sizes
+from nas.pricing.price import Code, Limit, Price, Values
+from nas.pricing.sizes import SIZES, Folded, Outputs, SizeTables, design_sizes
 from search_spaces.blocks import Block, Design
 from search_spaces.parts import PartsError, find_parts
 from search_spaces.space import Architecture, Codes, SearchSpace

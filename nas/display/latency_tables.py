@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from nas.display import duration
-from nas.tables import columns, pairs
+from nas.display.live import duration
+from nas.display.tables import columns, pairs
 
 if TYPE_CHECKING:
     from latency.measure.campaign import Effort, Plan

@@ -10,7 +10,7 @@ import uuid
 from optuna.storages import BaseStorage
 
 from nas.processes import runs
-from nas.storage import StudyError, one_line_errors
+from nas.record.storage import StudyError, one_line_errors
 
 LEASE_SECONDS = 120.0
 PREFIX = "nas:lease:"

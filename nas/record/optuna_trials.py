@@ -8,9 +8,9 @@ from typing import Any
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from nas.records import Claim, State, Trial
+from nas.record.records import Claim, State, Trial
+from nas.record.trial_rows import TrialRow
 from nas.searchers.problem import FULL
-from nas.trial_rows import TrialRow
 from search_spaces.space import SearchSpace
 
 CLAIM, OUTCOME = "claim", "outcome"  # one attribute each: every one is a row to write and to read

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nas.pricing import BudgetError as BudgetError
-from nas.pricing import Code, Limit, Price, Pricer, Values
+from nas.pricing.price import BudgetError as BudgetError
+from nas.pricing.price import Code, Limit, Price, Pricer, Values
 from search_spaces.space import Architecture, Codes
 
 SAMPLES = 2000

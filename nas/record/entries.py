@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas import pareto
-from nas.records import StudyRecord, Trial
+from nas.record.records import StudyRecord, Trial
 
 if TYPE_CHECKING:
-    from nas.store import TrialStore
+    from nas.record.store import TrialStore
 
 
 def entry(trial: Trial) -> dict[str, Any]:

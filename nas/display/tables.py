@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from nas import terminal_plot
-from nas.entries import held_against
+from nas.display import terminal_plot
+from nas.record.entries import held_against
 
 _SHOWN = ("bpp_coded", "psnr", "lpips", "encode_ms", "decode_ms", "parameters", "kmacs_per_pixel")
 _HEADS = {

@@ -20,13 +20,13 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from nas.growth import require_description
-from nas.lease import Lease
-from nas.optuna_trials import OUTCOME, is_ours, to_optuna, to_trial
-from nas.records import Claim, StudyRecord, Trial
+from nas.record.growth import require_description
+from nas.record.lease import Lease
+from nas.record.optuna_trials import OUTCOME, is_ours, to_optuna, to_trial
+from nas.record.records import Claim, StudyRecord, Trial
+from nas.record.storage import StudyError, create_storage, one_line_errors, open_storage, shown
+from nas.record.trial_rows import number_of, read_rows
 from nas.searchers.problem import FULL
-from nas.storage import StudyError, create_storage, one_line_errors, open_storage, shown
-from nas.trial_rows import number_of, read_rows
 from search_spaces.space import SearchSpace
 
 _BEING_MADE_SECONDS = 2.0  # another driver may have made the study and not described it yet

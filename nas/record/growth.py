@@ -13,14 +13,14 @@ from optuna.distributions import (
     json_to_distribution,
 )
 
-from nas.records import StudyRecord, Trial
-from nas.storage import StudyError, one_line_errors
+from nas.record.records import StudyRecord, Trial
+from nas.record.storage import StudyError, one_line_errors
 from search_spaces.blocks import Design
 from search_spaces.migration import growth
 from search_spaces.space import SearchSpace, SpaceError
 
 if TYPE_CHECKING:
-    from nas.store import TrialStore
+    from nas.record.store import TrialStore
 
 
 def grow(store: TrialStore, space: SearchSpace) -> str | None:

@@ -10,8 +10,8 @@ from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from nas.entries import held_against
-from nas.tables import columns, number, pairs
+from nas.display.tables import columns, number, pairs
+from nas.record.entries import held_against
 
 
 def space(document: Mapping[str, Any]) -> RenderableType:
