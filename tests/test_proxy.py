@@ -186,3 +186,11 @@ def test_check_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="device: 'abacus'"):
         ProxyEvaluator(device="abacus").check()
     ProxyEvaluator().check()
+
+
+def test_every_knob_of_the_training_is_a_setting_that_can_be_turned() -> None:
+    evaluator = ProxyEvaluator(anchor="codec.safetensors")
+    assert len(evaluator.ablations) == 3
+    for settings in evaluator.ablations.values():
+        assert dataclasses.replace(evaluator, **settings) != evaluator
+    assert ProxyEvaluator(perceptual_weight=0).ablations == {}
