@@ -1,6 +1,6 @@
 """A table of really trained codecs, to compare searchers on: every architecture at every fidelity.
 
-    python experiments/benchmarks/trained_table.py --data PHOTOGRAPHS [--architectures 200]
+    python experiments/benchmarks/trained_table.py --data PHOTOGRAPHS [--architectures 210]
 
 Architectures of a space are drawn uniformly by a fixed seed, those over the budget left out, and
 each is trained by the proxy, its decoder alone and for squared error alone (perception needs longer
@@ -150,7 +150,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", default="sample", help="a folder of photographs, or sample")
     parser.add_argument("--space", default="tiny")
-    parser.add_argument("--architectures", type=int, default=200)
+    parser.add_argument("--architectures", type=int, default=210)
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--batch", type=int, default=8, help="crops a step")
     parser.add_argument("--short", type=float, default=0.4, help="share of the steps")
