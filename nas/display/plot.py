@@ -19,6 +19,7 @@ _LABELS = {
     "bpp_estimated": "rate by likelihood [bit/pixel]",
     "psnr": "PSNR [dB]",
     "lpips": "LPIPS",
+    "ms_ssim": "MS-SSIM",
     "learned_gain_db": "gain over the linear decoder [dB]",
     "parameters": "parameters",
     "kmacs_per_pixel": "kMACs per pixel",

@@ -284,7 +284,7 @@ def number(name: str, value: Any) -> str:
         return (
             f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         )
-    if "_ms" in name:
+    if name.endswith(("_ms", "_ms_upper")):
         return f"{value:.1f}"
     return (
         f"{value:.{DIGITS.get(name, 2)}f}" if abs(value) >= 1e-3 or value == 0 else f"{value:.2g}"

@@ -26,7 +26,7 @@ def front(document: Mapping[str, Any]) -> str:
     figure = plotille.Figure()
     figure.x_label, figure.y_label = x[:24], y[:10]
     figure.width = _COLUMNS - _BESIDE - len(figure.x_label)
-    figure.height, figure.with_colors = _HEIGHT, False
+    figure.height, figure.with_colors, figure.origin = _HEIGHT, False, False
     figure.x_ticks_fkt = lambda value, _: f"{value:.4g}"
     figure.y_ticks_fkt = lambda value, _: f"{value:10.4g}"
     for entries, marker in ((document["dominated"], None), (document["front"], "o")):

@@ -16,7 +16,7 @@ function shown(name, value, { digits, integers }) {
   if (value === null || value === undefined) return "";
   if (typeof value !== "number") return String(value);
   if (integers.includes(name)) return String(value).replace(/\B(?=(\d{3})+(?!\d))/g, ",");
-  if (name.includes("_ms")) return value.toFixed(1);
+  if (name.endsWith("_ms") || name.endsWith("_ms_upper")) return value.toFixed(1);
   if (Math.abs(value) >= 1e-3 || value === 0) return value.toFixed(digits[name] ?? 2);
   if (Math.abs(value) >= 1e-4) return String(Number(value.toPrecision(2)));
   const [mantissa, power] = value.toExponential(1).split("e-");
