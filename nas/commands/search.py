@@ -189,7 +189,7 @@ def _report(store: TrialStore, storage: str) -> None:
         return
     picture = study_folder(store.name) / "front.png"
     save_front(document, picture)
-    print_table(tables.front(document))
+    print_table(tables.front(document, plotted=True))
     option = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
     best = document["front"][0]["trial"]
     click.echo(f"plot: {picture}")
