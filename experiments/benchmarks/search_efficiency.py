@@ -166,7 +166,8 @@ def _search(
             shares.append(setting.reached(np.array(codes), np.array(recorded)))
         else:
             shares.append(shares[-1])
-    return spent, shares, charged if wanted["searcher"].startswith("optuna") else []
+    refuses = wanted["searcher"] in ("optuna-nsga2", "optuna-tpe")
+    return spent, shares, charged if refuses else []
 
 
 def _levels(spent: list[float], shares: list[float], evaluations: int) -> dict[str, Any]:

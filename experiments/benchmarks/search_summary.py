@@ -110,11 +110,11 @@ def printed(lines: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterato
         counts = [n for n in counts if n in rows[0]["share"]]
         yield f"\n{setting}, {workers} at a time: median share of the true hypervolume [95 %]"
         head = "".join(f"{'at ' + n:>7}" for n in counts)
-        yield f"{'searcher':28}{head}" + "".join(f"{'to ' + n:>16}" for n in rows[0]["to"])
+        yield f"{'searcher':24}{head}" + "".join(f"{'to ' + n:>16}" for n in rows[0]["to"])
         for row in rows:
             shares = (row["share"].get(n, {"median": None})["median"] for n in counts)
             at = "".join(f"{'' if share is None else format(share, '.3f'):>7}" for share in shares)
-            yield f"{row['searcher']:28}{at}" + "".join(map(_interval, row["to"].values()))
+            yield f"{row['searcher']:24}{at}" + "".join(map(_interval, row["to"].values()))
     yield ""
     for goal in found:
         yield json.dumps(goal)
