@@ -103,31 +103,18 @@ def ablation_document(
         `differences` from the first row, `latency_ms` and its `latency_differences` by stage,
         `bd_rates` against the first row where curves are known, `error`.
     """
-    base = _known(rows[0], results, gate)
-    points = base.get("rd_points")
-    document = []
-    for row in rows:
-        known, error = _known(row, results, gate), results[row.name]["error"]
-        values = {name: float(known[name]) for name in objectives if name in known}
-        timed = {
-            name: float(x)
-            for name, x in known.items()
-            if name.endswith("_ms") and name.removesuffix("_ms") in _stages(gate, row)
+    names = list(objectives)
+    whole = [_evaluated(row, results, gate, names) for row in rows]
+    base = whole[0]
+    return [
+        {
+            **{name: x for name, x in one.items() if name != "rd_points"},
+            "differences": _differences(one["values"], base["values"]),
+            "latency_differences": _differences(one["latency_ms"], base["latency_ms"]),
+            **_bd_rates(one["rd_points"], base["rd_points"], one["error"]),
         }
-        document.append(
-            {
-                "what": row.what,
-                "change": row.change,
-                "key": row.architecture.key,
-                "inside": all(over <= 0 for over in gate.overshoot(gate.price(row.architecture))),
-                "values": values,
-                "differences": _differences(values, base),
-                "latency_ms": timed,
-                "latency_differences": _differences(timed, base),
-                **_bd_rates(known.get("rd_points"), points, error),
-            }
-        )
-    return document
+        for one in whole
+    ]
 
 
 def _choice_row(
@@ -147,18 +134,27 @@ def _called(what: str, name: str) -> bool:
     return what == name or what.startswith(f"{name}.")
 
 
-def _known(row: Row, results: Mapping[str, Any], gate: Gate) -> dict[str, Any]:
-    metrics = results[row.name]["metrics"] or {}
-    return {**metrics, **gate.price(row.architecture).as_record()}
+def _evaluated(
+    row: Row, results: Mapping[str, Any], gate: Gate, objectives: Sequence[str]
+) -> dict[str, Any]:
+    """A row with what it scored and what it costs."""
+    price, result = gate.price(row.architecture), results[row.name]
+    known = {**(result["metrics"] or {}), **price.as_record()}
+    stages = {f"{stage}_ms" for estimate in price.estimates.values() for stage in estimate.stages}
+    return {
+        "what": row.what,
+        "change": row.change,
+        "key": row.architecture.key,
+        "inside": all(over <= 0 for over in gate.overshoot(price)),
+        "values": {name: float(known[name]) for name in objectives if name in known},
+        "latency_ms": {name: float(x) for name, x in known.items() if name in stages},
+        "rd_points": known.get("rd_points"),
+        "error": result["error"],
+    }
 
 
-def _stages(gate: Gate, row: Row) -> list[str]:
-    price = gate.price(row.architecture)
-    return [stage for estimate in price.estimates.values() for stage in estimate.stages]
-
-
-def _differences(values: Mapping[str, float], base: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value - float(base[name]) for name, value in values.items() if name in base}
+def _differences(values: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
+    return {name: value - base[name] for name, value in values.items() if name in base}
 
 
 def _bd_rates(points: Any, base: Any, error: str | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from evaluators.protocol import Direction, Evaluator
 from latency.table import LatencyTable
 from nas.experiment_file import DEFAULT_OBJECTIVES as DEFAULT_OBJECTIVES
-from nas.experiment_file import FUNNEL, SAMPLE, ExperimentFile, SearcherFile
+from nas.experiment_file import FUNNEL, ExperimentFile, SearcherFile
 from nas.experiment_file import ExperimentError as ExperimentError
 from nas.experiment_file import require_name as require_name
 from nas.plugin import EvaluatorSpec, accepted, all_settings
@@ -35,6 +35,7 @@ from search_spaces.load import load_space, space_source
 from search_spaces.space import SearchSpace, SpaceError
 from search_spaces.yaml_files import import_object, parse, read_yaml
 
+SAMPLE = "sample"
 _SHARED = ("data", "device", "precision", "anchor")  # settings of the evaluator at the top level
 _FULL = (FULL,)
 

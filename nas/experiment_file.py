@@ -20,7 +20,6 @@ from nas.searchers.choice import SEARCHERS, Model
 from search_spaces.blocks import Precision
 
 SCREENED, FUNNEL = "nsga2", "funnel"
-SAMPLE = "sample"
 DEFAULT_OBJECTIVES = ["bd_rate_lpips", "decode_ms"]
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")

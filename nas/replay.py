@@ -101,7 +101,7 @@ def _replay(
         StudyError: the searcher proposes something else than was recorded.
     """
     outcomes = sorted((t for t in trials if t.told is not None), key=lambda t: t.told or 0)
-    ended = {t.identity for t in trials if not t.void and t.state != "running"}
+    ended = {t.identity for t in trials if t.ended}
     for trial in sorted({t.ask: t for t in trials}.values(), key=lambda t: t.ask):
         if trial.ask < since:
             searcher.adopt(_ask(gate, trial))

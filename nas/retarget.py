@@ -109,7 +109,7 @@ def device_gate(
     """
     if "oracle" in record.identity:
         raise StudyError("a study with an oracle of its own has no devices to choose from")
-    table = load_table(device or _device(record))
+    table = load_table(device or table_source(record, next(iter(record.limits))))
     precision = record.identity.get("precision", "fp16")
     if precision not in table.precisions:
         raise StudyError(f"{table.device} has no latencies in {precision}, the study's precision")
@@ -178,8 +178,8 @@ def sweep_document(
 
     Args:
         store: of the study.
-        gate: of one device; its limit called `name` is replaced.
-        name: `<stage>_ms`.
+        gate: of one device; its limit called `name` is not held.
+        name: of one of its limits.
         limits: of it, ascending.
 
     Returns:
@@ -196,27 +196,27 @@ def sweep_document(
         raise StudyError(
             f"{', '.join(record.objectives)}: nothing of it is trained, so none is best"
         )
-    (device, held), sizes = next(iter(gate.limits.items())), gate.flat_limits
-    others = {limit.name: limit.most for limit in sizes if not limit.device}
-    without = {key: most for key, most in held.items() if key != name}
-    found = retargeted(
-        record,
-        [trial for trial in store.trials() if trial.scored],
-        Gate(gate.pricer, {device: without}, others),
-    )
-    entries = [entry(trial) for trial in found.scored()]
-    factor = _held_factor(gate)
     objective, sign = trained[0], 1.0 if record.objectives[trained[0]] == "minimize" else -1.0
-    entries.sort(key=lambda one: (sign * float(one[objective]), one["trial"]))
-    costs = np.array([factor * one[name] for one in entries])
-    rows = [{"limit": most, **_best_within(entries, costs <= most)} for most in limits]
+    found = retargeted(record, [trial for trial in store.trials() if trial.scored], gate)
+    column = [limit.name for limit in gate.flat_limits].index(name)
+    others = np.delete(found.held <= [limit.most for limit in gate.flat_limits], column, axis=1)
+    best_first = sorted(
+        np.flatnonzero(others.all(axis=1)),
+        key=lambda row: (sign * found.trials[row].metrics[objective], found.trials[row].number),
+    )
+    costs = found.held[best_first, column]
+    rows = []
+    for most in limits:
+        inside = np.flatnonzero(costs <= most)
+        best = entry(found.trial(best_first[inside[0]])) if len(inside) else None
+        rows.append({"limit": most, "inside": len(inside), "best": best})
     return {
         "study": store.name,
-        "device": device,
+        "device": next(iter(gate.limits)),
         "name": name,
         "objective": objective,
         "direction": record.objectives[objective],
-        "limits": {**without, **others},
+        "limits": {x.name: x.most for x in gate.flat_limits if x.name != name},
         "provenance": gate.pricer.provenance,
         "rows": rows,
     }
@@ -236,7 +236,7 @@ def unknown_share(record: StudyRecord, gate: Gate, count: int = SAMPLES) -> floa
     study's own tables are not there any more.
     """
     try:
-        limits = {_source(record, device): held for device, held in record.limits.items()}
+        limits = {table_source(record, device): held for device, held in record.limits.items()}
         gates = [device_gate(record, gate.space, d, held) for d, held in limits.items()]
     except ValueError:
         return None
@@ -248,22 +248,7 @@ def unknown_share(record: StudyRecord, gate: Gate, count: int = SAMPLES) -> floa
     return float(1 - known.mean())
 
 
-def _held_factor(gate: Gate) -> float:
-    """What a limit is held against, of the point estimate."""
-    assert isinstance(gate.pricer, DevicePricer)
-    return next(iter(gate.pricer.oracles.values())).held_factor
-
-
-def _best_within(entries: Sequence[Mapping[str, Any]], inside: NDArray[np.bool_]) -> dict[str, Any]:
-    rows = np.flatnonzero(inside)
-    return {"inside": len(rows), "best": dict(entries[rows[0]]) if len(rows) else None}
-
-
-def _device(record: StudyRecord) -> str:
-    return _source(record, next(iter(record.limits)))
-
-
-def _source(record: StudyRecord, device: str) -> str:
+def table_source(record: StudyRecord, device: str) -> str:
     """A shipped name, or the table's file that the study was recorded with."""
     return str(record.about.get("tables", {}).get(device, device))
 

@@ -12,6 +12,7 @@ from nas.pricing.budget import Gate
 from nas.pricing.setup import is_path
 from nas.record.storage import StudyError
 from nas.record.store import TrialStore
+from nas.retarget import codes_of, table_source
 from search_spaces.files import write_atomically
 from search_spaces.yaml_files import parse, parse_yaml, read_yaml
 
@@ -44,23 +45,13 @@ def write_warm_experiment(
         StudyError: the old study's experiment is not there, or the new one cannot be written.
         ExperimentError: it is none.
     """
-    from nas.retarget import retargeted
-
-    record = store.record()
-    file = stated or Path(str(record.about.get("file", "")))
-    if not file.is_file():
-        raise StudyError(
-            f"{store.name!r} was recorded from {file}, which is not there; name it with"
-            " --experiment"
-        )
+    record, file = store.record(), store.experiment_file(stated)
     content = read_yaml(file, ExperimentError)
     parse(ExperimentFile, content, str(file), ExperimentError)
     ((known, limits),) = gate.limits.items()
-    name = device or record.about.get("tables", {}).get(known, known)
-    found = retargeted(record, store.trials(), gate)
-    taken = sum(
-        t.state == "complete" for t, ok in zip(found.trials, found.inside, strict=True) if ok
-    )
+    name = device or table_source(record, known)
+    complete = [trial for trial in store.trials() if trial.state == "complete"]
+    taken = int(gate.feasible(codes_of(complete, record, gate.space)).sum())
     study = _name(store.name, known, gate)
     changes = {
         "study": study,

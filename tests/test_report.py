@@ -305,7 +305,7 @@ def test_curves_pictures_and_a_divider(browser: Any, folder: Path, tmp_path: Pat
         "pictures": {trial: str(tmp_path / "picture.png")},
         "peers": {"AVIF": [{"quality": 1, "bpp_coded": 0.2, "lpips": 0.5}]},
     }
-    embed_pictures([shown], [[trial]])
+    embed_pictures([shown])
     (tmp_path / "page.html").write_text(page(page_document([shown])), encoding="utf-8")
     with opened_page(browser, (tmp_path / "page.html").as_uri()) as opened:
         opened.click("#front-table tbody tr >> nth=0")

@@ -169,6 +169,7 @@ def test_searching_on_begins_with_what_is_known_and_trains_none_of_it_again(tmp_
         (("--device", "iphone-99"), "no device 'iphone-99'; shipped: iphone-12"),
         (("--device", "gone.yaml"), "no latency table at gone.yaml"),
         (("--encode-ms", "3"), "no limit 'encode_ms'; there are decode_ms, "),
+        (("--sweep-encode", "1:3:1"), "no limit 'encode_ms'; there are decode_ms, "),
         (("--limit", "memory=3"), "no limit 'memory'; there are decode_ms, "),
         (("--limit", "peak_bytes=lots"), "--limit: 'peak_bytes=lots': 'lots' is not a valid float"),
         (("--sweep-decode", "3:1:1"), "--sweep-decode: '3:1:1' goes from low to high"),

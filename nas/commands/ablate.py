@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import csv_option, json_option, show, storage_option
+from nas.commands.options import (
+    csv_option,
+    json_option,
+    ray_address_option,
+    show,
+    storage_option,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from nas.ablate import Row
@@ -25,8 +32,8 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="A choice, what the names of several begin with, or `training`; may be repeated.",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Evaluations at a time.")
-@click.option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
+@workers_option
+@ray_address_option
 @storage_option
 @csv_option
 @json_option
@@ -46,17 +53,13 @@ def ablate(
     from nas.commands import setup
     from nas.display import tables
     from nas.experiment import ExperimentError
-    from nas.record.storage import StudyError
     from nas.record.store import TrialStore
 
     experiment = setup.experiment(experiment_yaml, study=study, workers=workers)
     store = TrialStore.open(storage, experiment.study)
-    experiment = setup.recorded_experiment(store, experiment_yaml, workers)
-    known = {recorded.number: recorded for recorded in store.trials()}
-    if trial not in known:
-        raise StudyError(f"study {store.name!r} has no trial {trial}")
+    setup.require_recorded(store, experiment)
     space = experiment.space
-    architecture = space.architecture(space.encode(known[trial].choices))
+    architecture = space.architecture(space.encode(store.trial(trial).choices))
     knobs = getattr(experiment.evaluator.build(ExperimentError), "ablations", {})
     try:
         rows = ablation.rows_of(space, architecture, knobs, only)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import json_option, show, storage_option
+from nas.commands.options import (
+    json_option,
+    ray_address_option,
+    show,
+    storage_option,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from nas.experiment import Experiment
@@ -27,8 +33,8 @@ _positive = click.IntRange(min=1)
     help="Times the steps of the search.",
 )
 @click.option("--experiment", type=click.Path(path_type=Path), help="If its file has moved since.")
-@click.option("--workers", type=_positive, help="Evaluations at a time; default one a core.")
-@click.option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
+@workers_option
+@ray_address_option
 @storage_option
 @json_option
 def confirm(

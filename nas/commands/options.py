@@ -29,8 +29,44 @@ def precision_option(default: str) -> Callable[[_Command], _Command]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), help="Evaluations at a time; default one a core."
+)
+ray_address_option = click.option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
 csv_option = click.option("--csv", "as_csv", is_flag=True, help="A row an entry on stdout.")
 milliseconds = click.FloatRange(min=0, min_open=True)
+
+
+def limit_options(
+    encode_default: str, decode_default: str, others: str, metavar: str
+) -> Callable[[_Command], _Command]:
+    """The options `--encode-ms`, `--decode-ms` and `--limit`, which is for `parsed_limits`.
+
+    Args:
+        encode_default: what holds without the first, for people.
+        decode_default: what holds without the second.
+        others: help of the third.
+        metavar: of the third.
+    """
+
+    def decorated(command: _Command) -> _Command:
+        for option in (
+            click.option("--limit", "limits", multiple=True, metavar=metavar, help=others),
+            click.option(
+                "--decode-ms",
+                type=milliseconds,
+                help=f"Limit of decoding; default {decode_default}.",
+            ),
+            click.option(
+                "--encode-ms",
+                type=milliseconds,
+                help=f"Limit of encoding; default {encode_default}.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return decorated
 
 
 def parsed_limits(texts: Iterable[str]) -> dict[str, float]:

@@ -11,7 +11,7 @@ import click
 from nas.commands.options import (
     csv_option,
     json_option,
-    milliseconds,
+    limit_options,
     parsed_limits,
     precision_option,
     show,
@@ -73,16 +73,11 @@ def show_trial(study: str, trial: int, storage: str, as_json: bool) -> None:
     from nas.display import tables
     from nas.folders import log_file, log_folder
     from nas.record.entries import trial_document
-    from nas.record.storage import StudyError
     from nas.record.store import TrialStore
 
     store = TrialStore.open(storage, study)
-    trials = {recorded.number: recorded for recorded in store.trials()}
-    if trial not in trials:
-        known = f"0 to {max(trials)}" if trials else "none yet"
-        raise StudyError(f"study {study!r} has no trial {trial}; it has {known}")
-    log = log_file(log_folder(study), trial)
-    document = {**trial_document(store, trials[trial]), "log": str(log)}
+    document = trial_document(store, store.trial(trial))
+    document["log"] = str(log_file(log_folder(study), trial))
     show(document, tables.trial(document), as_json)
 
 
@@ -90,14 +85,8 @@ def show_trial(study: str, trial: int, storage: str, as_json: bool) -> None:
 @click.argument("space_name", metavar="SPACE")
 @click.option("--device", help="Price it on this device: a shipped name or a table's path.")
 @precision_option("fp16 where the device's table has it")
-@click.option("--encode-ms", type=milliseconds, help="Limit of encoding; default 230.")
-@click.option("--decode-ms", type=milliseconds, help="Limit of decoding; default 150.")
-@click.option(
-    "--limit",
-    "limits",
-    multiple=True,
-    metavar="STAGE_ms=MS",
-    help="Limit of another stage, for spaces of other things than codecs.",
+@limit_options(
+    "230", "150", "Limit of another stage, for spaces of other things than codecs.", "STAGE_ms=MS"
 )
 @json_option
 def space(

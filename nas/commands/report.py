@@ -42,16 +42,19 @@ def report(
     from nas.report.page import page
 
     stores = [TrialStore.open(storage, name) for name in dict.fromkeys(studies)]
+
+    def document() -> dict[str, Any]:
+        return _document(stores, devices, space)
+
     if serve:
         from nas.report.server import serve_page
 
-        what = [(store, devices, space) for store in stores]
-        serve_page(lambda: _document(what), lambda: _stamp(stores), port, _LIVE_SECONDS, click.echo)
+        serve_page(document, lambda: _stamp(stores), port, _LIVE_SECONDS, click.echo)
         return
     from search_spaces.files import write_atomically
 
     file = out or study_folder(stores[0].name) / "report.html"
-    text = page(_document([(store, devices, space) for store in stores]))
+    text = page(document())
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text)
     click.echo(f"report: {file} ({len(text) / 1e6:.1f} MB)")
@@ -65,16 +68,14 @@ def _stamp(stores: list[TrialStore]) -> list[Any]:
     return [Counter(trial.state for trial in store.trials()) for store in stores]
 
 
-def _document(what: list[tuple[TrialStore, tuple[str, ...], str | None]]) -> dict[str, Any]:
-    from nas.record.entries import study_document
+def _document(
+    stores: list[TrialStore], wanted: tuple[str, ...], space: str | None
+) -> dict[str, Any]:
     from nas.report.page import embed_pictures, page_document
     from nas.report.study import study
 
-    shown = [
-        study(store, _devices(store, wanted, space), _peers(store)) for store, wanted, space in what
-    ]
-    fronts = [[e["trial"] for e in study_document(store)["front"]] for store, *_ in what]
-    embed_pictures(shown, fronts)
+    shown = [study(store, _devices(store, wanted, space), _peers(store)) for store in stores]
+    embed_pictures(shown)
     return page_document(shown)
 
 
@@ -104,7 +105,7 @@ def _devices(store: TrialStore, wanted: tuple[str, ...], space: str | None) -> D
     record = store.record()
     if "oracle" in record.identity:
         return None
-    trials = [t for t in store.trials() if t.state != "running" and not t.void]
+    trials = [trial for trial in store.trials() if trial.ended]
     try:
         return priced_devices(record, trials, recorded_space(record, space), wanted)
     except (StudyError, SpaceError) as problem:

@@ -10,6 +10,7 @@ import click
 from nas.commands.options import (
     csv_option,
     json_option,
+    limit_options,
     milliseconds,
     parsed_limits,
     show,
@@ -27,14 +28,11 @@ _RANGE = "LOW:HIGH:STEP"
 @click.command()
 @click.argument("study")
 @click.option("--device", help="A shipped name or a table's path; default the study's first.")
-@click.option("--encode-ms", type=milliseconds, help="Limit of encoding; default the study's.")
-@click.option("--decode-ms", type=milliseconds, help="Limit of decoding; default the study's.")
-@click.option(
-    "--limit",
-    "limits",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Limit of another stage or of a size, such as package_bytes=2e7.",
+@limit_options(
+    "the study's",
+    "the study's",
+    "Limit of another stage or of a size, such as package_bytes=2e7.",
+    "NAME=VALUE",
 )
 @click.option(
     "--margin",
@@ -83,6 +81,7 @@ def retarget(
     if len(swept) > 1:
         raise click.UsageError("--sweep-decode and --sweep-encode: one at a time")
     stated = {"encode_ms": encode_ms, "decode_ms": decode_ms, **parsed_limits(limits)}
+    stated |= {name: values[-1] for name, values in swept.items()}
     store = TrialStore.open(storage, study)
     record = store.record()
     gate = retargeting.device_gate(

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.commands.options import DEFAULT_STORAGE, json_option, print_table, show, storage_option
+from nas.commands.options import (
+    DEFAULT_STORAGE,
+    json_option,
+    print_table,
+    ray_address_option,
+    show,
+    storage_option,
+    workers_option,
+)
 
 if TYPE_CHECKING:
     from nas.display.live import SearchDisplay
@@ -27,8 +35,8 @@ _positive = click.IntRange(min=1)
 @click.option("--study", help="Record under this name instead of the experiment's.")
 @click.option("--trials", type=_positive, help="Candidates to train in the whole study.")
 @click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Stop after this long.")
-@click.option("--workers", type=_positive, help="Evaluations at a time; default one a core.")
-@click.option("--ray-address", metavar="ADDRESS", help="Join this Ray cluster.")
+@workers_option
+@ray_address_option
 @storage_option
 def search(
     experiment_yaml: Path,

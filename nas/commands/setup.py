@@ -65,17 +65,21 @@ def recorded_experiment(store: TrialStore, stated: Path | None, workers: int | N
     Raises:
         StudyError: the file is not there, or says something else now.
     """
-    record = store.record()
-    file = stated or Path(str(record.about.get("file", "")))
-    if not file.is_file():
-        raise StudyError(
-            f"study {store.name!r} was recorded from {file}, which is not there; name the file with"
-            " --experiment"
-        )
-    loaded = experiment(file, study=store.name, workers=workers)
-    if dict(record.identity) != as_recorded(loaded.identity):
-        raise StudyError(f"{file} differs from what study {store.name!r} was recorded under")
+    loaded = experiment(store.experiment_file(stated), study=store.name, workers=workers)
+    require_recorded(store, loaded)
     return loaded
+
+
+def require_recorded(store: TrialStore, experiment: Experiment) -> None:
+    """Fails unless a study was recorded under an experiment.
+
+    Raises:
+        StudyError: it was recorded under another one.
+    """
+    if dict(store.record().identity) != as_recorded(experiment.identity):
+        raise StudyError(
+            f"{experiment.file} differs from what study {store.name!r} was recorded under"
+        )
 
 
 def as_recorded(identity: Mapping[str, Any]) -> dict[str, Any]:

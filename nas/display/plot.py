@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,17 +35,10 @@ def save_front(document: Mapping[str, Any], file: Path) -> None:
         document: from `entries.study_document`, with at least one entry on the front.
         file: PNG, written in one step.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
     x, y = _axes(document["objectives"])
-    _draw(axes, document, x, y)
-    _decorate(axes, document, x, y)
-    with replacing(file) as unfinished:
-        figure.savefig(unfinished, dpi=160)
+    with _drawing(file) as axes:
+        _draw(axes, document, x, y)
+        _decorate(axes, document, x, y)
 
 
 def save_sweep(document: Mapping[str, Any], file: Path) -> None:
@@ -54,39 +48,53 @@ def save_sweep(document: Mapping[str, Any], file: Path) -> None:
         document: from `retarget.sweep_document`, with at least one limit that something holds.
         file: PNG, written in one step.
     """
+    name, objective = document["name"], document["objective"]
+    rows = [row for row in document["rows"] if row["best"]]
+    limits, best = [r["limit"] for r in rows], [r["best"][objective] for r in rows]
+    starts = [i for i in range(len(rows)) if i == 0 or _trial(rows[i]) != _trial(rows[i - 1])]
+    kinds = {p["kind"] for p in document["provenance"].values()}
+    note = " (analytic latency, not measured on a device)" if "analytic" in kinds else ""
+    title = f"{document['study']} on {document['device']}{note}"
+    with _drawing(file) as axes:
+        axes.plot(limits, best, marker="o", drawstyle="steps-post", color=_FRONT)
+        for i in starts:  # each architecture once, where it begins
+            _name(axes, _trial(rows[i]), limits[i], best[i])
+        axes.set_title(title, loc="left", fontweight="bold")
+        axes.set_xlabel(f"limit of {label(name)}")
+        axes.set_ylabel(label(objective))
+
+
+def _trial(row: Mapping[str, Any]) -> int:
+    return int(row["best"]["trial"])
+
+
+@contextmanager
+def _drawing(file: Path) -> Iterator[Axes]:
+    """Axes to draw on, written as a PNG in one step."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    name, objective = document["name"], document["objective"]
-    rows = [row for row in document["rows"] if row["best"]]
-    limits, best = [r["limit"] for r in rows], [r["best"][objective] for r in rows]
-    axes.plot(limits, best, marker="o", drawstyle="steps-post", color=_FRONT)
-    before = None
-    for row, value in zip(rows, best, strict=True):
-        if row["best"]["trial"] != before:  # each of them once, where it begins
-            before = row["best"]["trial"]
-            axes.annotate(
-                str(before),
-                (row["limit"], value),
-                xytext=(4, 5),
-                textcoords="offset points",
-                fontsize=8,
-                color=_FRONT,
-            )
-    kinds = {p["kind"] for p in document["provenance"].values()}
-    note = " (analytic latency, not measured on a device)" if "analytic" in kinds else ""
-    axes.set_title(
-        f"{document['study']} on {document['device']}{note}", loc="left", fontweight="bold"
-    )
-    axes.set_xlabel(f"limit of {label(name)}")
-    axes.set_ylabel(label(objective))
+    yield axes
     axes.grid(visible=True, color="#e4e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     with replacing(file) as unfinished:
         figure.savefig(unfinished, dpi=160)
+
+
+def _name(axes: Axes, trial: int, x: float, y: float) -> None:
+    """A trial's number beside its point."""
+    axes.annotate(
+        str(trial),
+        (x, y),
+        xytext=(5, 5),
+        textcoords="offset points",
+        fontsize=8,
+        color=_FRONT,
+    )
 
 
 def _axes(objectives: Sequence[str]) -> tuple[str, str]:
@@ -119,14 +127,7 @@ def _draw(axes: Axes, document: Mapping[str, Any], x: str, y: str) -> None:
         **line,  # type: ignore[arg-type]
     )
     for e in front:
-        axes.annotate(
-            str(e["trial"]),
-            (e[x], e[y]),
-            xytext=(5, 5),
-            textcoords="offset points",
-            fontsize=8,
-            color=_FRONT,
-        )
+        _name(axes, e["trial"], e[x], e[y])
 
 
 def _decorate(axes: Axes, document: Mapping[str, Any], x: str, y: str) -> None:
@@ -140,9 +141,6 @@ def _decorate(axes: Axes, document: Mapping[str, Any], x: str, y: str) -> None:
         text.set_in_layout(False)
     axes.set_xlabel(_label(x, document))
     axes.set_ylabel(_label(y, document))
-    axes.grid(visible=True, color="#e4e7eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.margins(0.08)
     axes.legend(frameon=False, fontsize=9)
 

@@ -35,7 +35,7 @@ def study_document(store: TrialStore) -> dict[str, Any]:
         result), `front` and `dominated` (entries; the front from the best in the first objective
         on).
     """
-    return document_of(store.name, store.record(), store.trials(), proposals(store))
+    return document_of(store.name, store.record(), store.trials(), _proposals(store))
 
 
 def document_of(
@@ -111,7 +111,6 @@ def _counts(trials: Sequence[Trial]) -> dict[str, int]:
     }
 
 
-def proposals(store: TrialStore) -> dict[str, int]:
-    """How many architectures were proposed, and how many of them were over the budget."""
+def _proposals(store: TrialStore) -> dict[str, int]:
     proposed, over_budget = store.proposals()
     return {"proposed": proposed, "over_budget": over_budget}

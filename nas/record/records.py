@@ -144,6 +144,11 @@ class Trial:
         return self.abandoned or self.withdrawn
 
     @property
+    def ended(self) -> bool:
+        """Whether its evaluation has ended, whichever way."""
+        return self.state != "running" and not self.void
+
+    @property
     def scored(self) -> bool:
         """Whether it is complete at full fidelity: what fronts are made of."""
         return self.state == "complete" and self.fidelity == FULL

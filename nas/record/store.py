@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Literal
 
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
@@ -143,6 +144,35 @@ class TrialStore:
             running, default=max([self._unfinished, *(r.trial_id for r in rows)])
         )
         return [self._trials[number] for number in sorted(self._trials)]
+
+    def trial(self, number: int) -> Trial:
+        """One trial.
+
+        Raises:
+            StudyError: there is none of that number; says which there are.
+        """
+        known = {trial.number: trial for trial in self.trials()}
+        if number not in known:
+            there = f"0 to {max(known)}" if known else "none yet"
+            raise StudyError(f"study {self.name!r} has no trial {number}; it has {there}")
+        return known[number]
+
+    def experiment_file(self, stated: Path | None = None) -> Path:
+        """The experiment that the study was recorded from.
+
+        Args:
+            stated: where it is now; default where it was.
+
+        Raises:
+            StudyError: it is not there.
+        """
+        file = stated or Path(str(self.record().about.get("file", "")))
+        if not file.is_file():
+            raise StudyError(
+                f"study {self.name!r} was recorded from {file}, which is not there; name the file"
+                " with --experiment"
+            )
+        return file
 
     def proposals(self) -> tuple[int, int]:
         """How many architectures the searchers proposed, and how many of them were over budget."""

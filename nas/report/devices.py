@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +39,7 @@ class Devices:
     missing: Mapping[str, str]
 
 
-def recorded_devices(
-    record: StudyRecord, trials: Sequence[Trial], missing: Mapping[str, str] | None = None
-) -> Devices:
+def recorded_devices(record: StudyRecord, trials: Sequence[Trial]) -> Devices:
     """As they were priced when they were asked for."""
     known = {d: p for d, p in record.provenance.items() if trials and d in _latency(trials[0])}
     latency = {
@@ -58,7 +56,7 @@ def recorded_devices(
         held_factor={device: _factor(known[device]) for device in known},
         provenance=dict(record.provenance),
         blocks=_blocks(trials, list(known)),
-        missing=dict(missing or {}),
+        missing={},
     )
 
 
@@ -88,7 +86,7 @@ def priced_devices(
             gate = device_gate(record, space, name, {})
             (device,) = gate.limits
             found = retargeted(record, trials, gate)
-            ms[device] = list(_signature_ms(gate, trials, recorded.blocks))
+            ms[device] = _signature_ms(gate, trials, recorded.blocks)
         except (MissingRowError, LoweringError, ValueError) as problem:
             missing[name] = " ".join(str(problem).split())
             continue
@@ -132,7 +130,7 @@ def _blocks(trials: Sequence[Trial], devices: Sequence[str]) -> Blocks:
     }
 
 
-def _signature_ms(gate: Gate, trials: Sequence[Trial], blocks: Blocks) -> Iterator[float | None]:
+def _signature_ms(gate: Gate, trials: Sequence[Trial], blocks: Blocks) -> list[float | None]:
     """Of every signature, whole image; architectures are built until all blocks are known."""
     pricer = gate.pricer
     assert isinstance(pricer, DevicePricer)
@@ -147,4 +145,4 @@ def _signature_ms(gate: Gate, trials: Sequence[Trial], blocks: Blocks) -> Iterat
             for step in stage.network.steps:
                 price = design.tiles_per_image * oracle.block_ms(step.block)
                 taken[step.block.signature] = price
-    return (taken.get(signature) for signature in blocks["signatures"])
+    return [taken.get(signature) for signature in blocks["signatures"]]

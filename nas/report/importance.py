@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nas.record.entries import entry
 from nas.record.records import StudyRecord, Trial
 
 FEWEST, MOST = 10, 500  # results
@@ -29,22 +28,19 @@ def by_objective(record: StudyRecord, trials: Sequence[Trial]) -> dict[str, dict
     if len(trials) > MOST:
         rows = np.sort(np.random.default_rng(0).permutation(len(trials))[:MOST])
         trials = [trials[row] for row in rows]
-    options: dict[str, dict[str, None]] = {}
-    for trial in trials:
-        for name in trial.choices:
-            options.setdefault(name, {})
-    for trial in trials:
-        for name, known in options.items():
-            known[str(trial.choices.get(name, _ABSENT))] = None
-    varied = {name: list(known) for name, known in options.items() if len(known) > 1}
-    if not varied:
-        return {}
-    found = {}
-    for objective in record.objectives:
-        values = [float(entry(trial)[objective]) for trial in trials]
-        if min(values) < max(values):
-            found[objective] = _importances(trials, values, varied)
-    return found
+    names = dict.fromkeys(name for trial in trials for name in trial.choices)
+    options = {name: list(dict.fromkeys(_choice(t, name) for t in trials)) for name in names}
+    varied = {name: known for name, known in options.items() if len(known) > 1}
+    columns = np.array([trial.values for trial in trials], dtype=np.float64).T
+    return {
+        objective: _importances(trials, column.tolist(), varied)
+        for objective, column in zip(record.objectives, columns, strict=True)
+        if varied and column.min() < column.max()
+    }
+
+
+def _choice(trial: Trial, parameter: str) -> str:
+    return str(trial.choices.get(parameter, _ABSENT))
 
 
 def _importances(
@@ -60,7 +56,7 @@ def _importances(
     study.add_trials(
         [
             optuna.create_trial(
-                params={name: str(trial.choices.get(name, _ABSENT)) for name in menus},
+                params={name: _choice(trial, name) for name in menus},
                 distributions=dict(menus),
                 value=value,
             )

@@ -70,7 +70,7 @@ function drawChosen() {
   Details.cards(chosen, state, doc, label);
   Details.choices(chosen);
   Charts.blocks(chosen, state.device);
-  const own = chosen.map(({ study, row, colour }) => ({ study, index: doc.studies.indexOf(study), front: [row], inside: [row], colour }));
+  const own = chosen.map(({ study, row }) => ({ study, index: doc.studies.indexOf(study), front: [row], inside: [row] }));
   const curves = own.filter(({ study, front }) => study.rd[study.trials.trial[front[0]]]);
   byId("chosen-rd").hidden = !curves.length;
   if (curves.length) Charts.curves("chosen-rd", curves, state.distortion, label);

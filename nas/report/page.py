@@ -60,19 +60,18 @@ def packed(document: Mapping[str, Any]) -> str:
     return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
 
 
-def embed_pictures(studies: Iterable[Mapping[str, Any]], fronts: Iterable[Sequence[int]]) -> None:
+def embed_pictures(studies: Iterable[Mapping[str, Any]]) -> None:
     """Puts pictures into the document as far as they have place: those of the fronts first.
 
     Others, and those whose files are gone, leave their path.
 
     Args:
         studies: from `report.study.study`; their `pictures` are changed.
-        fronts: of each, trials in the order of their worth.
     """
     left = _PICTURES_BYTES
-    for one, front in zip(studies, fronts, strict=True):
+    for one in studies:
         pictures = one["pictures"]
-        for trial in (*front, *(t for t in pictures if t not in set(front))):
+        for trial in dict.fromkeys([*one["front"], *pictures]):
             content = _picture(pictures.get(trial), left)
             if content is not None:
                 pictures[trial] = f"data:image/png;base64,{base64.b64encode(content).decode()}"

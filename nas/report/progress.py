@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
 from nas import pareto
-from nas.record.entries import entry
 from nas.record.records import StudyRecord, Trial
-
-Measured = Callable[[list[dict[str, Any]], StudyRecord], dict[str, Any] | None]
 
 
 def volume(
-    record: StudyRecord, trials: Sequence[Trial], measured: Measured
+    record: StudyRecord, trials: Sequence[Trial], whole: Mapping[str, Any] | None
 ) -> dict[str, list[float]]:
     """Hypervolume after every result that changed the front, and after the last one.
 
     Args:
         record: of the study.
         trials: full results.
-        measured: hypervolume of entries with its reference point, such as `entries.hypervolume`.
+        whole: of the study, from `entries.hypervolume`: all are measured from its reference point,
+            so that the last one is the study's own.
 
     Returns:
-        Columns `results`, `hours` since the first trial began, and `hypervolume`, all of them from
-        the reference point of the whole study: the last one is the study's own.
+        Columns `results`, `hours` since the first trial began, and `hypervolume`.
     """
     told = sorted(trials, key=lambda trial: (trial.told is None, trial.told or 0, trial.number))
     columns: dict[str, list[float]] = {"results": [], "hours": [], "hypervolume": []}
-    entries = [entry(trial) for trial in told]
-    whole = measured(entries, record)
     if whole is None:
         return columns
+    front = pareto.RunningFront(record.objectives, record.flat_limits)
     signs = [1.0 if way == "minimize" else -1.0 for way in record.objectives.values()]
-    reference = np.array(list(whole["reference"].values())) * signs
-    values = pareto.minimised(entries, record.objectives)
+    point = np.array(list(whole["reference"].values())) * signs
     began = min((t for t in map(_began, told) if t), default=None)
-    members = values[:0]
-    for i, row in enumerate(values):
-        grown = not (members <= row).all(axis=1).any()
-        if grown:
-            members = np.vstack([members[~(row <= members).all(axis=1)], row])
-        elif i < len(values) - 1:
+    for i, trial in enumerate(told):
+        front.add(np.array(trial.values))
+        if front.since_growth and i < len(told) - 1:
             continue
         columns["results"].append(i + 1)
-        columns["hours"].append(_hours(told[i], began))
-        columns["hypervolume"].append(pareto.hypervolume(members, reference))
+        columns["hours"].append(_hours(trial, began))
+        columns["hypervolume"].append(pareto.hypervolume(front.members, point))
     return columns
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nas.record.entries import hypervolume, study_document
+from nas.record.entries import study_document
 from nas.record.records import StudyRecord, Trial
 from nas.record.store import TrialStore
 from nas.report import importance, progress
@@ -31,7 +31,8 @@ def study(
         peers: name of another codec -> its rate-distortion points on the same crops.
 
     Returns:
-        What `entries.study_document` says of the whole study, its `trials` as `counts`, and
+        What `entries.study_document` says of the whole study, its `trials` as `counts`, of its
+        `front` the trials' numbers, and
 
         - `trials`: columns by trial, finished ones: `trial`, `key`, `fidelity`, `state`, `seconds`,
           `started`, and every figure by name, None where a trial has none;
@@ -45,12 +46,13 @@ def study(
         - `volume`: hypervolume by results and hours; `importance`: objective -> choice -> share.
     """
     record, trials = store.record(), store.trials()
-    ended = [trial for trial in trials if trial.state != "running" and not trial.void]
+    ended = [trial for trial in trials if trial.ended]
     devices = devices or recorded_devices(record, ended)
     whole = study_document(store)
     scored = [trial for trial in ended if trial.scored]
     return {
-        **{name: x for name, x in whole.items() if name not in ("front", "dominated")},
+        **{name: x for name, x in whole.items() if name != "dominated"},
+        "front": [best["trial"] for best in whole["front"]],
         "counts": whole["trials"],
         "directions": _directions(record, scored),
         "provenance": dict(devices.provenance),
@@ -70,7 +72,7 @@ def study(
             t.number: t.metrics["reconstruction"] for t in scored if t.metrics.get("reconstruction")
         },
         "peers": dict(peers or {}),
-        "volume": progress.volume(record, scored, hypervolume),
+        "volume": progress.volume(record, scored, whole["hypervolume"]),
         "importance": importance.by_objective(record, scored),
         "outside": whole["proposals"]["over_budget"],
     }
