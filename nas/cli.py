@@ -6,6 +6,8 @@ imported inside the commands, so that `nas --help` answers at once.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -40,6 +42,8 @@ for command in (
 def main() -> NoReturn:
     """Runs the program; every foreseeable error is one line on stderr."""
     signal.signal(signal.SIGTERM, _terminate)
+    gc.set_threshold(100_000, 50, 100)  # a large record is all alive: nothing there to collect
+    atexit.register(gc.freeze)  # nor at the end, when the memory is given back anyway
     try:
         sys.exit(cli.main(prog_name="nas", standalone_mode=False) or 0)
     except click.ClickException as problem:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 
 import numpy as np
@@ -137,6 +137,7 @@ class Parts:
         return extremes(self.space.rules, tables, _LARGEST_TABLE)
 
 
+@lru_cache(maxsize=8)  # a study and its gates ask for the parts of one space
 def find_parts(space: SearchSpace) -> Parts:
     """Takes a space's designs apart.
 

@@ -43,7 +43,7 @@ class Architecture:
     choices: Mapping[str, Choice] = field(compare=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself: what is found of it is kept beside it
 class SearchSpace:
     """A finite set of architectures and the way to build each of them.
 

@@ -26,7 +26,7 @@ from nas.record.lease import Lease
 from nas.record.optuna_trials import OUTCOME, is_ours, to_optuna, to_trial
 from nas.record.records import Claim, StudyRecord, Trial
 from nas.record.storage import StudyError, create_storage, one_line_errors, open_storage, shown
-from nas.record.trial_rows import number_of, read_rows
+from nas.record.trial_rows import no_collection, number_of, read_rows
 from nas.searchers.problem import FULL
 from search_spaces.space import SearchSpace
 
@@ -135,10 +135,9 @@ class TrialStore:
 
     def trials(self) -> list[Trial]:
         """Every trial, abandoned ones included, in the order of their claims."""
-        with one_line_errors(self.url):
+        with one_line_errors(self.url), no_collection():
             rows = read_rows(self._storage.engine, self.study_id, self._unfinished)
-        for row in filter(is_ours, rows):
-            self._trials[row.number] = to_trial(row)
+            self._trials |= {row.number: to_trial(row) for row in filter(is_ours, rows)}
         running = [row.trial_id for row in rows if row.state in ("RUNNING", "WAITING")]
         self._unfinished = min(
             running, default=max([self._unfinished, *(r.trial_id for r in rows)])

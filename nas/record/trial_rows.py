@@ -64,7 +64,7 @@ def read_rows(engine: Engine, study_id: int, since: int = 0) -> list[TrialRow]:
     ours = select(_trials.c.trial_id).where(wanted)
     attributes: defaultdict[int, dict[str, Any]] = defaultdict(dict)
     values: defaultdict[int, list[float]] = defaultdict(list)
-    with engine.connect() as connection, _no_collection():
+    with engine.connect() as connection:
         # Trials first: what is finished there has its attributes and values by then.
         trials = connection.execute(
             select(*list(_trials.c)).where(wanted).order_by(_trials.c.number)
@@ -90,7 +90,7 @@ def number_of(engine: Engine, trial_id: int) -> int:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Puts garbage collection off: all that is made here lives on, and would be gone through again
     and again."""
     collecting = gc.isenabled()
@@ -110,4 +110,4 @@ def _local(moment: datetime | None) -> datetime | None:
     """Optuna keeps UTC without saying so."""
     if moment is None:
         return None
-    return moment.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
+    return datetime.fromtimestamp(moment.replace(tzinfo=UTC).timestamp())
