@@ -43,7 +43,9 @@ from search_spaces.space import Choice
 log = logging.getLogger(__name__)
 
 SCORED_CROP = 192
-_SHARED_WEIGHTS = "shared.safetensors"
+SHARED_WEIGHTS = "shared.safetensors"
+
+Start = Callable[[Codec, TrainingCache], None]
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def decoder_candidate(
     recipe: decoder.Recipe,
     seed: int,
     folder: Path,
-    anchor: Codec | None,
+    start: Start | None = None,
     bar: Mapping[str, float] = NO_BAR,
     branches: Sequence[Branch] = (),
 ) -> Trained:
@@ -159,7 +161,7 @@ def decoder_candidate(
         recipe: of the training.
         seed: of first weights and crops.
         folder: that `shared_part` filled.
-        anchor: whose decoder it begins from.
+        start: gives it the weights that it begins from; default those that it draws.
         bar: what each phase has to come to, see `evaluators.stopping`.
         branches: of shorter trainings that this one goes on from, and its own.
 
@@ -169,10 +171,10 @@ def decoder_candidate(
     """
     cache = TrainingCache(folder)
     torch.manual_seed(seed)  # of the decoder's first weights; crops have their own
-    codec = shared.load_shared(design, folder / _SHARED_WEIGHTS)
+    codec = shared.load_shared(design, folder / SHARED_WEIGHTS)
     decoder.calibrate(codec, cache)
-    if anchor is not None:
-        _inherit(codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True)
+    if start is not None:
+        start(codec, cache)
     held_back = scoring.load_held_back(folder)
     share = recipe.perceptual_from if recipe.perceptual_weight else 1.0
     watcher = Watcher(recipe.steps, share, data.level, bar)
@@ -187,6 +189,17 @@ def decoder_candidate(
     latents = torch.cat([crop.latents for crop in crops]).to(data.device)
     conditions = torch.cat([one_hot(*crop.levels.tolist()) for crop in crops]).to(data.device)
     return Trained(codec, held_back, latents, conditions, watcher.curve)
+
+
+def from_anchor(anchor: Codec | None) -> Start | None:
+    """Gives a decoder as much of an anchor's as helps."""
+    if anchor is None:
+        return None
+
+    def start(codec: Codec, cache: TrainingCache) -> None:
+        _inherit(codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True)
+
+    return start
 
 
 def joint_candidate(
@@ -252,38 +265,27 @@ def _inherit(
         log.info("the anchor's %s does not fit: it begins from scratch", side)
 
 
-def shared_part(
-    design: Design, data: Data, steps: int, seed: int, folder: Path, anchor: Codec | None
-) -> Path:
+def shared_part(data: Data, folder: Path, make: Callable[[], Codec]) -> Path:
     """The folder of a trained encoder and entropy model, their latents cached.
 
     Args:
-        design: of which encoder and entropy model are taken.
         data: of the study.
-        steps: of their training; 0 takes the anchor's as they are.
-        seed: of it.
         folder: made whole or not at all, by whoever comes first.
-        anchor: whose weights they begin from.
+        make: gives the codec that they are taken from.
     """
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
-            _make_shared_part(design, data, steps, seed, folder, anchor)
+            _make_shared_part(data, folder, make())
     return folder
 
 
-def _make_shared_part(
-    design: Design, data: Data, steps: int, seed: int, folder: Path, anchor: Codec | None
-) -> None:
+def _make_shared_part(data: Data, folder: Path, codec: Codec) -> None:
     training, crops = data.training(), data.held_back()
     log.info("%d photographs to train on, %d crops to score", len(training), len(crops))
-    if steps == 0 and anchor is not None:
-        codec = shared.of_anchor(design, anchor)
-    else:
-        codec = shared.train_shared(design, training, steps, seed, anchor)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="shared-") as name:
         unfinished = Path(name) / "content"
         unfinished.mkdir()
-        shared.save_shared(codec, unfinished / _SHARED_WEIGHTS)
+        shared.save_shared(codec, unfinished / SHARED_WEIGHTS)
         write_cache(codec, training, data.levels, unfinished)
         held_back = scoring.code_held_back(codec, crops, data.levels)
         scoring.save_held_back(held_back, unfinished)

@@ -18,6 +18,7 @@ from evaluators.run import Recipe, Run
 from search_spaces.files import replacing
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_STEPS = "steps_taken"  # of one parameter: of a supernet, a step trains only some
 
 
 def save_checkpoint(file: Path, run: Run) -> None:
@@ -26,7 +27,9 @@ def save_checkpoint(file: Path, run: Run) -> None:
     for i, (parameter, mean) in enumerate(zip(run.trained, run.averages.values, strict=True)):
         tensors[f"average.{i}"] = mean
         state = run.optimiser.state[parameter]
-        tensors |= {f"{name}.{i}": state[name] for name in _MOMENTS if state}
+        if state:
+            tensors |= {f"{name}.{i}": state[name] for name in _MOMENTS}
+            tensors[f"{_STEPS}.{i}"] = torch.as_tensor(state["step"]).reshape(())
     tensors["noise"] = run.noise
     about = {
         "step": run.step,
@@ -61,7 +64,8 @@ def load_checkpoint(file: Path, run: Run, recipe: Recipe | None = None) -> None:
     for i, (parameter, mean) in enumerate(zip(run.trained, run.averages.values, strict=True)):
         mean.copy_(tensors[f"average.{i}"])
         if f"exp_avg.{i}" in tensors:
-            steps = torch.tensor(float(run.step), device=parameter.device)
+            taken = tensors.get(f"{_STEPS}.{i}", torch.tensor(float(run.step)))
+            steps = taken.to(parameter.device).clone()
             # In the parameter's own layout: Adam's kernel walks all of them as they lie in memory.
             moments = {n: torch.empty_like(parameter).copy_(tensors[f"{n}.{i}"]) for n in _MOMENTS}
             run.optimiser.state[parameter] = {"step": steps, **moments}

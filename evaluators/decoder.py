@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -67,20 +67,45 @@ class Recipe:
         return min(1.0, (step + 1) / 30) * min(1.0, decay)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Crops on their way through a decoder's learned path.
+
+    Attributes:
+        image: what the linear decoder makes of them, shape (N, 3, S, S).
+        latents: shape (N, M, S/16, S/16).
+        level: shape (N, LEVELS).
+        pixels: what they should become, shape (N, 3, S, S).
+        linear_mse: squared error of the linear decoder at each crop's level, shape (N,).
+    """
+
+    image: Tensor
+    latents: Tensor
+    level: Tensor
+    pixels: Tensor
+    linear_mse: Tensor
+
+
 @torch.no_grad()
-def calibrate(codec: Codec, cache: TrainingCache) -> None:
+def calibrate(codec: Codec, cache: TrainingCache, modules: Iterable[nn.Module] = ()) -> None:
     """Sets the scales of stems and heads from the statistics of crops.
 
     Stems see coefficients of unit size, heads give corrections in units of the linear decoder's
     error at the level. Before weights are inherited, which bring scales of their own.
+
+    Args:
+        codec: its shared part is trained.
+        cache: of its latents.
+        modules: of decoders; default the codec's own.
     """
+    steps = list(modules) or [m for n, m in codec.steps.items() if n.startswith("decoder_")]
     rng = np.random.default_rng(0)
     crops = [cache.draw(64, rng, level) for level in cache.levels]
     images = [linear_image(codec, c.latents, one_hot(*c.levels.tolist())) for c in crops]
-    for stem in _decoder_modules(codec, Stem):
+    for stem in _of_kind(steps, Stem):
         energy = torch.stack([_energy(stem.coefficients, image - 0.5) for image in images])
         stem.band_scale.copy_(energy.mean(0).sqrt().clamp_min(1e-3))
-    for head in _decoder_modules(codec, Head):
+    for head in _of_kind(steps, Head):
         errors = [
             _energy(head.coefficients, crop.pixels - image).sqrt()
             for crop, image in zip(crops, images, strict=True)
@@ -147,7 +172,7 @@ def _step(run: Run, cache: TrainingCache) -> None:
     recipe, device = cast(Recipe, run.recipe), run.trained[0].device
     perceptual = run.step >= recipe.perceptual_from * recipe.steps
     weight = recipe.perceptual_weight if perceptual else 0.0
-    loss = _loss(run.codec, cache.draw(recipe.batch, run.rng), weight, device, run.rng)
+    loss = _loss(cast(Codec, run.codec), cache.draw(recipe.batch, run.rng), weight, device, run.rng)
     run.take_step(loss, "decoder: step %d of %d, error %.4f of linear")
 
 
@@ -177,20 +202,53 @@ def _loss(
     device: torch.device,
     rng: np.random.Generator,
 ) -> Tensor:
+    batch = prepared(codec, crops, device, rng, codec.steps.values())
+    with mixed_precision(device):
+        decoded = refine(codec, batch.image, batch.latents, batch.level)
+    return loss_of(decoded, batch.pixels, batch, lpips_weight)
+
+
+def prepared(
+    codec: Codec,
+    crops: Crops,
+    device: torch.device,
+    rng: np.random.Generator,
+    steps: Iterable[nn.Module],
+) -> Batch:
+    """Runs what all decoders share, and turns crops where no decoder reads latents.
+
+    Args:
+        codec: its shared part is trained.
+        crops: to train on.
+        device: where to.
+        rng: of the turn.
+        steps: modules of the decoders that are trained.
+    """
     pixels, level = crops.pixels.to(device), one_hot(*crops.levels.tolist()).to(device)
     latents = crops.latents.to(device)
     with torch.no_grad():
         image = linear_image(codec, latents, level)
-    if not any(isinstance(module, LatentStem) for module in codec.steps.values()):
+    if not any(isinstance(module, LatentStem) for module in steps):
         image, pixels = _turned(image, pixels, rng)
     image = image.contiguous(memory_format=torch.channels_last)
-    with mixed_precision(device):
-        decoded = refine(codec, image, latents, level)
-    error = (decoded.float() - pixels).pow(2).mean((1, 2, 3))
-    loss = (error / crops.linear_mse.to(device)).mean()
+    return Batch(image, latents, level, pixels, crops.linear_mse.to(device))
+
+
+def loss_of(decoded: Tensor, target: Tensor, batch: Batch, lpips_weight: float) -> Tensor:
+    """Squared error relative to the linear decoder's, and LPIPS; means over the crops.
+
+    Args:
+        decoded: shape (N, 3, S, S).
+        target: what it should be.
+        batch: of both.
+        lpips_weight: 0 leaves LPIPS out.
+    """
+    error = (decoded.float() - target).pow(2).mean((1, 2, 3))
+    loss = (error / batch.linear_mse).mean()
     if lpips_weight:
+        device = decoded.device
         with mixed_precision(device):
-            loss = loss + lpips_weight * load_lpips("alex").to(device)(decoded, pixels).mean()
+            loss = loss + lpips_weight * load_lpips("alex").to(device)(decoded, target).mean()
     return loss
 
 
@@ -220,7 +278,5 @@ def _at_all_levels(scored: Tensor, levels: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(np.stack(columns, 1)).float()
 
 
-def _decoder_modules(codec: Codec, kind: type[Module]) -> Iterator[Module]:
-    for name, module in codec.steps.items():
-        if name.startswith("decoder_") and isinstance(module, kind):
-            yield module
+def _of_kind(modules: Iterable[nn.Module], kind: type[Module]) -> Iterator[Module]:
+    return (module for module in modules if isinstance(module, kind))

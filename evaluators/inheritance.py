@@ -206,12 +206,13 @@ def _copy_kernel(mine: Tensor, theirs: Tensor, transposed: bool) -> None:
     rows: list[slice] = [slice(None), slice(None)]
     rows[outputs] = both[outputs]
     mine[tuple(rows)] = 0  # of the outputs that both have, all inputs
-    centres = [_centred(a, b) for a, b in zip(mine.shape[2:], theirs.shape[2:], strict=True)]
+    centres = [centred(a, b) for a, b in zip(mine.shape[2:], theirs.shape[2:], strict=True)]
     place = (*both, *(own for own, _ in centres))
     mine[place] = theirs[(*both, *(other for _, other in centres))]
 
 
-def _centred(mine: int, theirs: int) -> tuple[slice, slice]:
+def centred(mine: int, theirs: int) -> tuple[slice, slice]:
+    """What two kernels have in common, in either of them: their middle."""
     size = min(mine, theirs)
     own, other = (mine - size) // 2, (theirs - size) // 2
     return slice(own, own + size), slice(other, other + size)

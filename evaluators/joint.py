@@ -189,7 +189,7 @@ def _step(run: Run, photos: Sequence[Photo]) -> None:
     images = random_crops(photos, recipe.batch, run.rng, recipe.crop).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
     torch.set_rng_state(run.noise)
-    loss = _loss(run.codec, images, levels, recipe.perception(run.step), recipe)
+    loss = _loss(cast(Codec, run.codec), images, levels, recipe.perception(run.step), recipe)
     run.noise = torch.get_rng_state()
     run.take_step(loss, "codec: step %d of %d, loss %.4f")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evaluators.photos import Pixels
+from search_spaces.blocks import Network
 from search_spaces.build import run
 from search_spaces.codec.model import Codec
 
@@ -38,6 +39,12 @@ def linear_image(codec: Codec, latents: Tensor, level: Tensor) -> Tensor:
 
 def refine(codec: Codec, image: Tensor, latents: Tensor, level: Tensor) -> Tensor:
     """The decoder's learned path applied to the linear decoder's image, same shape."""
-    network = codec.design.stages["decode"].network
+    return refined(codec.design.stages["decode"].network, codec.steps, image, latents, level)
+
+
+def refined(
+    network: Network, steps: nn.ModuleDict, image: Tensor, latents: Tensor, level: Tensor
+) -> Tensor:
+    """As `refine`, by a decoder's network and modules that hold at least its learned path."""
     given = {"synthesis": image - 0.5, "latents": latents, "level": level}
-    return run(network, codec.steps, given)[network.outputs[0]] + 0.5
+    return run(network, steps, given)[network.outputs[0]] + 0.5

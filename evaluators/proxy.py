@@ -25,9 +25,9 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from evaluators import candidates, classics, decoder, joint, perceptual, photos, scoring
+from evaluators import candidates, classics, decoder, joint, perceptual, photos, scoring, shared
 from evaluators.branches import Branch
-from evaluators.candidates import Data, Trained
+from evaluators.candidates import Data, Start, Trained
 from evaluators.control import gain_db, without_backbones
 from evaluators.devices import torch_device
 from evaluators.metrics import bd_rates
@@ -194,7 +194,7 @@ class ProxyEvaluator(ProxySettings):
 
     def _reference(self, space: SearchSpace, directory: Path) -> dict[str, Any]:
         """The reference architecture's score, made once."""
-        file = directory / f"reference-{_key(space.reference.key, asdict(self))}.json"
+        file = directory / f"reference-{key_of(space.reference.key, asdict(self))}.json"
         with FileLock(f"{file}.lock"):
             if not file.is_file():
                 log.info("reference architecture %s", space.reference.key)
@@ -208,7 +208,7 @@ class ProxyEvaluator(ProxySettings):
         """Curves of classical codecs on the crops that candidates are scored on, by name."""
         if not classics.has_avif():
             return {}
-        return {classics.avif_name(): classics.avif_points(self._data(directory).held_back())}
+        return {classics.avif_name(): classics.avif_points(self.data_in(directory).held_back())}
 
     def seconds_per_trial(self, space: SearchSpace) -> float:
         """What a trial takes on this machine, from a few timed steps of sampled architectures."""
@@ -221,7 +221,12 @@ class ProxyEvaluator(ProxySettings):
             steps = [decoder.step_seconds(codec, self.decoder_recipe, device) for codec in codecs]
         return self.steps * float(np.mean(steps))
 
-    def _data(self, directory: Path) -> Data:
+    def data_in(self, directory: Path) -> Data:
+        """What is trained and scored on.
+
+        Args:
+            directory: the study's.
+        """
         device = torch_device(self.device)
         return Data(self.data, self.crops, self.levels, self.level, directory, device)
 
@@ -236,7 +241,7 @@ class ProxyEvaluator(ProxySettings):
         Raises:
             SetupError: that architecture was not evaluated under this recipe.
         """
-        design = self._design(space, architecture)
+        design = self.design_of(space, architecture)
         file = self._codec_file(architecture, directory, seed)
         if not file.is_file():
             raise SetupError(f"no weights of {architecture.key} at {file}; evaluate it first")
@@ -251,11 +256,12 @@ class ProxyEvaluator(ProxySettings):
             return candidates.with_anchors_encoder(choices, self.anchor)
         return choices
 
-    def _design(self, space: SearchSpace, architecture: Architecture) -> Design:
+    def design_of(self, space: SearchSpace, architecture: Architecture) -> Design:
+        """What is trained of an architecture."""
         return space.builder(self._choices(space, architecture))
 
     def _codec_file(self, architecture: Architecture, directory: Path, seed: int) -> Path:
-        return directory / f"codec-{architecture.key}-{_key(asdict(self), seed)}.safetensors"
+        return directory / f"codec-{architecture.key}-{key_of(asdict(self), seed)}.safetensors"
 
     def _score(
         self,
@@ -266,18 +272,18 @@ class ProxyEvaluator(ProxySettings):
         bar: Mapping[str, float] = NO_BAR,
     ) -> dict[str, Any]:
         began = time.monotonic()
-        design, data = self._design(space, architecture), self._data(directory)
+        design, data = self.design_of(space, architecture), self.data_in(directory)
         file = self._codec_file(architecture, directory, seed)
         unfinished = file.with_suffix(".checkpoint")  # a joint training that was killed goes on
         heeded = bar if self.stop_early else NO_BAR
         branches = self._branches(architecture, directory, seed)
-        trained = self._trained(design, data, seed, unfinished, heeded, branches)
+        trained = self.trained(space, design, data, seed, unfinished, heeded, branches)
         _save(trained.codec, space, self._choices(space, architecture), file)
         unfinished.unlink(missing_ok=True)
         ended = time.monotonic()
         score = self._scored(trained, data, file.with_suffix(".png"))
         if self.training == "joint":
-            control = self._control(design, data)
+            control = self._control(space, design, data)
             score["learned_gain_db"] = gain_db(score["rd_points"], control)
         return {
             **score,
@@ -294,8 +300,9 @@ class ProxyEvaluator(ProxySettings):
             "lpips_backbone": perceptual.described("alex"),
         }
 
-    def _trained(
+    def trained(
         self,
+        space: SearchSpace,
         design: Design,
         data: Data,
         seed: int,
@@ -303,16 +310,31 @@ class ProxyEvaluator(ProxySettings):
         bar: Mapping[str, float] = NO_BAR,
         branches: Sequence[Branch] = (),
     ) -> Trained:
-        anchor = self._anchor()
+        """Trains a design under this recipe.
+
+        Args:
+            space: of the study.
+            design: of it.
+            data: to train on.
+            seed: of every random choice.
+            checkpoint: of a joint training that broke off.
+            bar: what each phase has to come to.
+            branches: of shorter trainings that this one goes on from, and its own.
+        """
         if self.training == "joint":
-            recipe = self.joint_recipe
+            recipe, anchor = self.joint_recipe, self._anchor()
             return candidates.joint_candidate(
                 design, data, recipe, seed, anchor, checkpoint, bar, branches
             )
-        folder, of_decoders = self._shared(design, data), self.decoder_recipe
+        folder, of_decoders = self.shared_folder(design, data), self.decoder_recipe
+        start = self._start(space)
         return candidates.decoder_candidate(
-            design, data, of_decoders, seed, folder, anchor, bar, branches
+            design, data, of_decoders, seed, folder, start, bar, branches
         )
+
+    def _start(self, space: SearchSpace) -> Start | None:
+        """What gives a decoder the weights that it begins from."""
+        return candidates.from_anchor(self._anchor())
 
     def _branches(self, architecture: Architecture, directory: Path, seed: int) -> list[Branch]:
         """Where shorter trainings part from this one; none where there is one fidelity."""
@@ -331,29 +353,35 @@ class ProxyEvaluator(ProxySettings):
             score["reconstruction"] = str(picture)
         return score
 
-    def _control(self, design: Design, data: Data) -> list[dict[str, Any]]:
+    def _control(self, space: SearchSpace, design: Design, data: Data) -> list[dict[str, Any]]:
         """The curve of the same entropy model without learned paths, trained once as long."""
         linear = without_backbones(design)
         parts = sorted(block.signature for block in linear.blocks.values())
-        file = data.directory / f"control-{_key(parts, asdict(self))}.json"
+        file = data.directory / f"control-{key_of(parts, asdict(self))}.json"
         with FileLock(f"{file}.lock"):
             if not file.is_file():
                 log.info("linear control")
-                score = self._scored(self._trained(linear, data, self.seed), data, None)
+                score = self._scored(self.trained(space, linear, data, self.seed), data, None)
                 write_atomically(file, json.dumps(score["rd_points"]))
             points: list[dict[str, Any]] = json.loads(file.read_text())
         return points
 
-    def _shared(self, design: Design, data: Data) -> Path:
+    def shared_folder(self, design: Design, data: Data) -> Path:
         """Folder of the shared part that this design has, trained once by whoever comes first."""
         stage = design.stages["encode"]
         networks = [stage.network, *([stage.cpu_network] if stage.cpu_network else [])]
         parts = sorted(block.signature for network in networks for block in network.blocks)
         settings = (self.data, self.shared_steps, self.levels, self.crops, self.seed, self.anchor)
-        folder = data.directory / f"shared-{_key(parts, settings)}"
-        return candidates.shared_part(
-            design, data, self.shared_steps, self.seed, folder, self._anchor()
-        )
+        folder = data.directory / f"shared-{key_of(parts, settings)}"
+
+        def make() -> Codec:
+            anchor = self._anchor()
+            if self.shared_steps == 0 and anchor is not None:
+                return shared.of_anchor(design, anchor)
+            training = data.training()
+            return shared.train_shared(design, training, self.shared_steps, self.seed, anchor)
+
+        return candidates.shared_part(data, folder, make)
 
 
 @dataclass(frozen=True)
@@ -371,7 +399,7 @@ class _AfterShorter(ProxyEvaluator):
         for i, steps in enumerate(self.lengths):
             at = replace(self, steps=steps, lengths=self.lengths[: i + 1])
             recipe = at.joint_recipe if at.training == "joint" else at.decoder_recipe
-            name = f"branch-{architecture.key}-{_key(asdict(at), seed)}.safetensors"
+            name = f"branch-{architecture.key}-{key_of(asdict(at), seed)}.safetensors"
             branches.append(Branch(recipe, directory / name))
         return branches
 
@@ -385,7 +413,8 @@ def _save(codec: Codec, space: SearchSpace, choices: Mapping[str, Choice], file:
         save_file({k: v.cpu().contiguous() for k, v in codec.state_dict().items()}, unfinished)
 
 
-def _key(*parts: object) -> str:
+def key_of(*parts: object) -> str:
+    """Names what was made under these settings by this version of torch."""
     content = json.dumps([*parts, torch.__version__], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:12]
 

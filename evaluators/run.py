@@ -15,7 +15,6 @@ from torch import nn
 from evaluators.averages import Averages
 from evaluators.devices import fused_adam
 from evaluators.protocol import EvaluationError
-from search_spaces.codec.model import Codec
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class Recipe(Protocol):
 
 
 class Run:
-    """A codec in training.
+    """A codec, or a supernet, in training.
 
     Attributes:
         codec: in training mode.
@@ -61,7 +60,7 @@ class Run:
 
     def __init__(
         self,
-        codec: Codec,
+        codec: nn.Module,
         recipe: Recipe,
         seed: int,
         groups: Sequence[dict[str, Any]],

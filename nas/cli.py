@@ -17,7 +17,7 @@ from typing import NoReturn
 import click
 
 from nas import __version__
-from nas.commands import ablate, codec, confirm, latency, read, report, retarget, search
+from nas.commands import ablate, codec, confirm, latency, read, report, retarget, search, supernet
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -28,6 +28,7 @@ def cli() -> None:
 
 for command in (
     *search.COMMANDS,
+    *supernet.COMMANDS,
     *confirm.COMMANDS,
     *ablate.COMMANDS,
     *read.COMMANDS,

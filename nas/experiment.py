@@ -36,7 +36,13 @@ from search_spaces.space import SearchSpace, SpaceError
 from search_spaces.yaml_files import import_object, parse, read_yaml
 
 SAMPLE = "sample"
-_SHARED = ("data", "device", "precision", "anchor")  # settings of the evaluator at the top level
+_SHARED = (
+    "data",
+    "device",
+    "precision",
+    "anchor",
+    "supernet",
+)  # settings of the evaluator at the top level
 _FULL = (FULL,)
 
 
@@ -163,7 +169,10 @@ def _evaluator(document: ExperimentFile, folder: Path) -> EvaluatorSpec:
     known = accepted(import_object(document.evaluator, folder, "evaluator", ExperimentError))
     settings = dict(document.proxy)
     shared = {"data": _data(document.data, folder), "device": document.device}
-    shared["anchor"] = str(_anchor(document, folder)) if document.anchor else None
+    files = ("anchor", "experiments/train_anchor.py"), ("supernet", "nas supernet EXP.yaml")
+    for name, source in files:
+        stated = getattr(document, name)
+        shared[name] = str(_named_file(name, stated, folder, source)) if stated else None
     # Of an evaluator that knows no precision, only the prices depend on it.
     shared["precision"] = document.precision if "precision" in known else None
     for name, value in shared.items():
@@ -176,16 +185,18 @@ def _evaluator(document: ExperimentFile, folder: Path) -> EvaluatorSpec:
     return EvaluatorSpec(document.evaluator, str(folder), settings)
 
 
-def _anchor(document: ExperimentFile, folder: Path) -> Path:
-    """The codec file that candidates begin from."""
-    file = (folder / str(document.anchor)).resolve()
+def _named_file(key: str, stated: str, folder: Path, source: str = "") -> Path:
+    """A file that candidates begin from."""
+    file = (folder / stated).resolve()
     if not file.is_file():
-        raise ExperimentError(f"anchor: no file {file}; experiments/train_anchor.py makes one")
+        raise ExperimentError(f"{key}: no file {file}; {source} makes one")
     return file
 
 
-def _file_digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+def _file_digest(key: str, stated: str | None, folder: Path) -> str | None:
+    if stated is None:
+        return None
+    return hashlib.sha256(_named_file(key, stated, folder).read_bytes()).hexdigest()[:12]
 
 
 def _data(data: str | None, folder: Path) -> str | None:
@@ -280,11 +291,12 @@ def _identity(
     made = import_object(document.evaluator, folder, "evaluator", ExperimentError)
     settings = all_settings(made, document.proxy)
     later = document.model_dump(include={"fidelities", "start", "warm_start"})
-    default = {"fidelities": list(_FULL), "start": [], "warm_start": None}
+    later["supernet"] = _file_digest("supernet", document.supernet, folder)
+    default = {"fidelities": list(_FULL), "start": [], "warm_start": None, "supernet": None}
     return {
         "objectives": document.objectives,
         "precision": document.precision,
-        "anchor": _file_digest(_anchor(document, folder)) if document.anchor else None,
+        "anchor": _file_digest("anchor", document.anchor, folder),
         "searcher": _searcher_identity(document.searcher),
         "evaluator": document.evaluator,
         "data": document.data or SAMPLE,

@@ -81,6 +81,7 @@ class ExperimentFile(_Strict):
     data: StrictStr | None = None
     device: StrictStr | None = None
     anchor: StrictStr | None = None
+    supernet: StrictStr | None = None
     precision: Precision = "fp16"
     margin: _Percent | dict[str, _Percent] | None = None
     proxy: dict[str, Any] = {}

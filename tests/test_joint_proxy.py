@@ -131,7 +131,7 @@ def test_candidates_begin_where_the_anchor_stands(
 ) -> None:  # fmt: skip
     # An anchor that is trained ten times as long; a step of training then loses nothing of it.
     longer = dataclasses.replace(SHORT, steps=100)
-    trained = longer._trained(tiny.design(candidate), longer._data(folder), 0)
+    trained = longer.trained(tiny, tiny.design(candidate), longer.data_in(folder), 0)
     file = tmp_path / "anchor.safetensors"
     save_codec(trained.codec, tiny.all_choices(candidate), file)
     assert load_codec(file).design == tiny.design(candidate)

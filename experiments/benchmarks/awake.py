@@ -74,7 +74,7 @@ def _row(
     own = {}
     if training == "joint":
         own["encoder_gain_db"] = _gain_of_encoder(
-            replace(evaluator, steps=steps), design, score, directory
+            replace(evaluator, steps=steps), space, design, score, directory
         )
     return {
         **own,
@@ -94,11 +94,15 @@ def _row(
 
 
 def _gain_of_encoder(
-    evaluator: ProxyEvaluator, design: Design, score: Mapping[str, Any], directory: Path
+    evaluator: ProxyEvaluator,
+    space: SearchSpace,
+    design: Design,
+    score: Mapping[str, Any],
+    directory: Path,
 ) -> float:
     """What the encoder's learned path earns at equal rate over the same codec without it."""
-    data = evaluator._data(directory)
-    without = evaluator._trained(without_backbones(design, ("encoder",)), data, 0)
+    data = evaluator.data_in(directory)
+    without = evaluator.trained(space, without_backbones(design, ("encoder",)), data, 0)
     points = evaluator._scored(without, data, None)["rd_points"]
     return gain_db(score["rd_points"], points)
 
@@ -127,12 +131,12 @@ def _steps_within(
     arguments: argparse.Namespace,
 ) -> int:
     """As many steps as fit, from a few timed ones."""
-    data, design = evaluator._data(arguments.folder), space.design(architecture)
-    replace(evaluator, steps=1)._trained(design, data, 0)  # what is shared and kept
+    data, design = evaluator.data_in(arguments.folder), space.design(architecture)
+    replace(evaluator, steps=1).trained(space, design, data, 0)  # what is shared and kept
     taken = []
     for steps in arguments.probes:  # both are watched ten times: their difference is steps alone
         began = time.process_time()
-        replace(evaluator, steps=steps)._trained(design, data, 0)
+        replace(evaluator, steps=steps).trained(space, design, data, 0)
         taken.append(time.process_time() - began)
     a_step = (taken[1] - taken[0]) / (arguments.probes[1] - arguments.probes[0])
     return max(1, round(arguments.seconds / max(a_step, 1e-3)))

@@ -122,9 +122,9 @@ def _trained(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
         steps=job.steps, crops=arguments.crops, shared_steps=arguments.shared_steps, vgg_crops=0,
         batch=arguments.batch,
     )  # fmt: skip
-    data = evaluator._data(arguments.record.parent)
-    design = evaluator._design(space, space.architecture(job.code))
-    trained = evaluator._trained(design, data, job.seed)
+    data = evaluator.data_in(arguments.record.parent)
+    design = evaluator.design_of(space, space.architecture(job.code))
+    trained = evaluator.trained(space, design, data, job.seed)
     codec = at_precision(trained.codec, "fp16", trained.latents, trained.conditions)
     halves = [
         scoring.score(codec, part, evaluator.levels, data.device)

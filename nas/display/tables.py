@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.display import terminal_plot
+from nas.display.live import duration
 from nas.record.entries import held_against
 
 _SHOWN = ("bpp_coded", "psnr", "lpips", "encode_ms", "decode_ms", "parameters", "kmacs_per_pixel")
@@ -125,6 +126,25 @@ def trial(document: Mapping[str, Any]) -> RenderableType:
 def _ended(state: str, reason: str) -> Text:
     """Why there is no score: an error, or a training that was not worth going on with."""
     return Text(reason, style="yellow") if state == "stopped" else Text(f"error: {reason}", "red")
+
+
+def supernet(document: Mapping[str, Any]) -> RenderableType:
+    """How some decoders of a supernet came on, and what shares no weights."""
+    curve = document["curve"]
+    shown = [curve[i] for i in sorted({0, len(curve) // 2, len(curve) - 1})]
+    table = columns(["decoder", *(f"{entry['step']} steps" for entry in shown)])
+    for name in curve[-1]["psnr"]:
+        table.add_row(name, *(f"{entry['psnr'][name]:.2f} dB" for entry in shown))
+    head = Text(f"{document['supernet']}: ", style="bold")
+    recipe, seconds = document["recipe"], document["seconds"]
+    head.append(
+        f"{recipe['steps']} steps of {recipe['drawn'] + 2} decoders of {document['space']} in"
+        f" {duration(seconds)}",
+        style="not bold",
+    )
+    apart = document["trained_apart"]
+    notes = [Text(f"several kinds of block, trained apart: {', '.join(apart)}")] if apart else []
+    return Group(head, table, *notes)
 
 
 def confirmed(document: Mapping[str, Any]) -> RenderableType:

@@ -1,0 +1,346 @@
+"""Scores by weights that all decoders of a space share, and trainings that begin from them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from evaluators import candidates, decoder, perceptual, scoring, shared
+from evaluators.cache import TrainingCache
+from evaluators.candidates import SHARED_WEIGHTS, Data, Start
+from evaluators.devices import torch_device
+from evaluators.metrics import psnr, to_8_bit
+from evaluators.protocol import SetupError
+from evaluators.proxy import ProxyEvaluator, key_of
+from evaluators.settings import ProxySettings
+from evaluators.stopping import NO_BAR
+from evaluators.supernet import DECODER, Supernet
+from evaluators.supernet_file import load_shared_part, load_supernet, save_supernet
+from evaluators.supernet_training import DesignAt, SupernetRecipe, extremes, train_supernet
+from evaluators.watching import WATCHED_CROPS
+from search_spaces.blocks import Design
+from search_spaces.codec.model import Codec
+from search_spaces.files import write_atomically
+from search_spaces.space import Architecture, SearchSpace
+
+log = logging.getLogger(__name__)
+
+INHERITED, FINE_TUNED, SCRATCH = "inherited", "fine-tuned", "from scratch"
+_DRAWN_TO_WATCH = 3
+_COMPARED = 64  # architectures whose encoders are compared
+
+
+@dataclass(frozen=True)
+class SupernetEvaluator(ProxyEvaluator):
+    """Scores decoders by a supernet's weights, as they are or after a short training.
+
+    Which of it a fidelity gets is its share of `steps`: a search may begin with thousands of
+    inherited scores and train from scratch what came first.
+
+    Attributes:
+        supernet: a file of `nas supernet`; None trains one for the study.
+        supernet_steps: optimiser steps of that.
+        drawn: decoders that each of them trains.
+        sandwich_every: steps from one that trains the largest and the smallest too to the next.
+        distillation: share of the largest one's image in what the others learn from there.
+        inherited: fidelities up to this are scored as they are inherited.
+        fine_tuned: those above and up to this are trained from there, for their share of `steps`;
+            those above are trained from scratch, as `ProxyEvaluator` does.
+    """
+
+    supernet: str | None = None
+    supernet_steps: int = 8000
+    drawn: int = 1
+    sandwich_every: int = 8
+    distillation: float = 0.5
+    inherited: float = 0.02
+    fine_tuned: float = 0.25
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.training != "decoder":
+            raise ValueError("training: a supernet shares decoders; decoder")
+        if self.supernet_steps < 1 or self.drawn < 0 or not 0 <= self.distillation <= 1:
+            raise ValueError("supernet_steps: at least 1; drawn: at least 0; distillation: 0 to 1")
+        if not 0 <= self.inherited <= self.fine_tuned <= 1:
+            raise ValueError("inherited, fine_tuned: shares of the full training, ascending to 1")
+
+    @property
+    def ablations(self) -> Mapping[str, Mapping[str, Any]]:
+        """None: what is inherited was trained with all its knobs."""
+        return {}
+
+    @property
+    def from_scratch(self) -> ProxyEvaluator:
+        """The proxy that scores what inherits nothing."""
+        return ProxyEvaluator(**{f.name: getattr(self, f.name) for f in fields(ProxySettings)})
+
+    def check(self) -> None:
+        """As the proxy, and looks for the supernet's file.
+
+        Raises:
+            SetupError: one of them is missing.
+        """
+        super().check()
+        if self.supernet is not None and not Path(self.supernet).is_file():
+            raise SetupError(f"supernet: no file {self.supernet}; train one: nas supernet EXP.yaml")
+
+    def prepare(self, space: SearchSpace, directory: Path) -> None:
+        """Trains what all decoders share, the supernet, and the reference from scratch."""
+        self.check()
+        self.supernet_file(space, directory)
+        for share in sorted({self.inherited, self.fine_tuned, 1.0} - {0.0}):
+            self.evaluate(space, space.reference, directory, self.seed, fidelities=(share,))
+
+    def evaluate(
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        directory: Path,
+        seed: int,
+        bar: Mapping[str, float] = NO_BAR,
+        fidelities: Sequence[float] = (1.0,),
+    ) -> dict[str, Any]:
+        """Scores one architecture; as the proxy, and `weights` says where they come from.
+
+        Args:
+            space: of the study.
+            architecture: what is scored.
+            directory: the study's, filled by `prepare`.
+            seed: of every random choice.
+            bar: as for the proxy; heeded from scratch only.
+            fidelities: ascending shares of `steps`; the last one is scored.
+
+        Raises:
+            EvaluationError: it diverged or collapsed, or one of its BD-rates cannot be had.
+            StoppedEarly: it will not come to the bar.
+            SetupError: the supernet is of another space.
+        """
+        share = fidelities[-1]
+        if share > self.fine_tuned:
+            own = tuple(f for f in fidelities if f > self.fine_tuned)
+            proxy = self.from_scratch
+            score = proxy.evaluate(space, architecture, directory, seed, bar, own)
+            return score | {"weights": SCRATCH}
+        steps = 0 if share <= self.inherited else max(1, round(share * self.steps))
+        file = self.supernet_file(space, directory)
+        settings = asdict(self.from_scratch) | {"steps": steps, "stop_early": False}
+        given = "" if self.supernet is None else _digest(file, file.stat().st_mtime_ns)
+        heir = _Heir(**settings, supernet=str(file), given=given)
+        return heir.evaluate(space, architecture, directory, seed)
+
+    def supernet_file(self, space: SearchSpace, directory: Path) -> Path:
+        """The supernet, trained once a study unless it is given.
+
+        Raises:
+            SetupError: the space's encoders differ, so that decoders do not share latents.
+            EvaluationError: its loss is no longer finite.
+        """
+        if self.supernet is not None:
+            return Path(self.supernet)
+        file = self.trained_file(directory)
+        with FileLock(f"{file}.lock"):
+            if not file.is_file():
+                self._train(space, file)
+        return file
+
+    def trained_file(self, directory: Path) -> Path:
+        """Where a study's own supernet is, or will be."""
+        return directory / f"supernet-{self._key}.safetensors"
+
+    @property
+    def _key(self) -> str:
+        recipe = self._recipe, self.data, self.shared_steps, self.levels, self.seed, self.anchor
+        return key_of(*(asdict(r) if isinstance(r, SupernetRecipe) else r for r in recipe))
+
+    @property
+    def _recipe(self) -> SupernetRecipe:
+        usual = asdict(self.decoder_recipe) | {"steps": self.supernet_steps}
+        return SupernetRecipe(
+            **usual,
+            drawn=self.drawn,
+            sandwich_every=self.sandwich_every,
+            distillation=self.distillation,
+        )
+
+    def _train(self, space: SearchSpace, file: Path) -> None:
+        began, directory = time.monotonic(), file.parent
+        proxy, device = self.from_scratch, torch_device(self.device)
+        design = proxy.design_of(space, space.reference)
+        data = proxy.data_in(directory)
+        _require_one_encoder(space, proxy)
+        folder = proxy.shared_folder(design, data)
+        cache = TrainingCache(folder)
+        torch.manual_seed(self.seed)
+        codec = shared.load_shared(design, folder / SHARED_WEIGHTS)
+        supernet = Supernet(space)
+        decoder.calibrate(codec, cache, supernet.steps.values())
+
+        def design_at(code: NDArray[np.int64]) -> Design:
+            return proxy.design_of(space, space.architecture(code))
+
+        watch = _Watch(supernet, design_at, space, folder, data, file.with_suffix(".json"))
+        checkpoint = file.with_suffix(".checkpoint")
+        train_supernet(
+            supernet, space, design_at, codec, cache, self._recipe, self.seed, device, checkpoint,
+            watch,
+        )  # fmt: skip
+        about = {
+            "recipe": asdict(self._recipe), "data": self.data, "levels": list(self.levels),
+            "seed": self.seed, "seconds": time.monotonic() - began, "curve": watch.curve,
+            "trained_apart": supernet.sharing(), "torch": torch.__version__,
+        }  # fmt: skip
+        save_supernet(supernet, codec, space, about, file)
+        checkpoint.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class SupernetTraining(SupernetEvaluator):
+    """Prepares the supernet alone, not what its scores are compared with."""
+
+    def prepare(self, space: SearchSpace, directory: Path) -> None:
+        """Trains what all decoders share, and the supernet."""
+        self.check()
+        self.supernet_file(space, directory)
+
+
+class _Watch:
+    """Scores some decoders while their supernet trains, for whoever waits."""
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        design_at: DesignAt,
+        space: SearchSpace,
+        folder: Path,
+        data: Data,
+        file: Path,
+    ) -> None:
+        smallest, largest = extremes(space)
+        drawn = space.sample(np.random.default_rng(1), _DRAWN_TO_WATCH)
+        self._codes = {"smallest": smallest, "largest": largest}
+        self._codes |= {f"drawn {i}": code for i, code in enumerate(drawn, 1)}
+        self._supernet, self._design_at, self._folder = supernet, design_at, folder
+        self._data, self._file = data, file
+        self._began = time.monotonic()
+        self.curve: list[dict[str, Any]] = []
+
+    @torch.no_grad()
+    def __call__(self, step: int, steps: int) -> None:
+        held_back = scoring.chosen(scoring.load_held_back(self._folder), slice(WATCHED_CROPS))
+        index, originals = self._data.levels.index(self._data.level), held_back.pixels / 255
+        scores = {}
+        for name, code in self._codes.items():
+            design = self._design_at(code)
+            codec = shared.load_shared(design, self._folder / SHARED_WEIGHTS)
+            self._supernet.give(codec.to(self._data.device))
+            images = scoring.decoded(codec, held_back, index, self._data.level, self._data.device)
+            scores[name] = psnr(to_8_bit(images).cpu(), originals).mean().item()
+        seconds = time.monotonic() - self._began
+        self.curve.append({"step": step, "seconds": seconds, "psnr": scores})
+        write_atomically(self._file, json.dumps({"steps": steps, "curve": self.curve}))
+        shown = ", ".join(f"{name} {value:.2f} dB" for name, value in scores.items())
+        log.info("supernet: step %d of %d: %s", step, steps, shown)
+
+
+@dataclass(frozen=True)
+class _Heir(ProxyEvaluator):
+    """Scores decoders that begin with a supernet's weights, behind its encoder.
+
+    Attributes:
+        supernet: its file.
+        given: names its content, unless it was trained for this study.
+    """
+
+    supernet: str = ""
+    given: str = ""
+
+    def _start(self, space: SearchSpace) -> Start | None:
+        supernet = _loaded(self.supernet, Path(self.supernet).stat().st_mtime_ns, space)
+
+        def start(codec: Codec, cache: TrainingCache) -> None:
+            supernet.give(codec)
+
+        return start
+
+    def shared_folder(self, design: Design, data: Data) -> Path:
+        """Of the supernet's encoder and entropy model."""
+        if not self.given:
+            return super().shared_folder(design, data)
+        settings = self.given, self.data, self.levels, self.crops
+        folder = data.directory / f"shared-{key_of(settings)}"
+        file = Path(self.supernet)
+        return candidates.shared_part(data, folder, lambda: load_shared_part(file, design))
+
+    def _score(
+        self,
+        space: SearchSpace,
+        architecture: Architecture,
+        directory: Path,
+        seed: int,
+        bar: Mapping[str, float] = NO_BAR,
+    ) -> dict[str, Any]:
+        if self.steps:
+            score = super()._score(space, architecture, directory, seed, bar)
+            return score | {"weights": FINE_TUNED}
+        # Figures alone are kept: there are thousands, and their weights are the supernet's.
+        began = time.monotonic()
+        design, data = self.design_of(space, architecture), self.data_in(directory)
+        score = self._scored(self.trained(space, design, data, seed), data, None)
+        return {
+            **score,
+            "training": self.training,
+            "steps": 0,
+            "seed": seed,
+            "weights": INHERITED,
+            "curve": [],
+            "score_seconds": time.monotonic() - began,
+            "device": str(data.device),
+            "precision": self.precision,
+            "lpips_backbone": perceptual.described("alex"),
+        }
+
+
+def _require_one_encoder(space: SearchSpace, proxy: ProxyEvaluator) -> None:
+    """Fails where decoders of a space do not decode the same latents.
+
+    Raises:
+        SetupError: says what to do.
+    """
+    codes = space.sample(np.random.default_rng(0), _COMPARED)
+    designs = [proxy.design_of(space, space.architecture(code)) for code in codes]
+    encoders = {
+        frozenset(s for n, s in _signatures(d) if not n.startswith(DECODER)) for d in designs
+    }
+    if len(encoders) > 1:
+        raise SetupError(
+            f"supernet: {space.name} searches encoders too; name an anchor with shared_steps: 0,"
+            " or fix the encoder in the space"
+        )
+
+
+def _signatures(design: Design) -> Iterator[tuple[str, str]]:
+    return ((name, f"{name} {block.signature}") for name, block in design.blocks.items())
+
+
+@lru_cache(maxsize=2)
+def _loaded(file: str, changed: int, space: SearchSpace) -> Supernet:
+    """Read once a process, and never changed."""
+    return load_supernet(Path(file), space)
+
+
+@lru_cache(maxsize=2)
+def _digest(file: Path, changed: int) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]

@@ -1,0 +1,137 @@
+"""A supernet as one file, with the encoder and entropy model whose latents it decodes.
+
+A safetensors file. Its metadata say which space it belongs to and how it was trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evaluators.protocol import SetupError
+from evaluators.supernet import Supernet
+from search_spaces.blocks import Design
+from search_spaces.codec.model import Codec, is_of_decoder
+from search_spaces.files import replacing
+from search_spaces.space import SearchSpace
+
+_FORMAT = "nas-supernet 1"
+_SUPERNET, _SHARED = "supernet.", "shared."
+_NEXT = "nas supernet EXP.yaml"
+
+
+def save_supernet(
+    supernet: Supernet, codec: Codec, space: SearchSpace, about: Mapping[str, Any], file: Path
+) -> None:
+    """Writes a supernet atomically.
+
+    Args:
+        supernet: trained.
+        codec: whose shared part it was trained behind.
+        space: of its decoders.
+        about: how it was trained, JSON-ready.
+        file: by custom `.safetensors`.
+    """
+    tensors = {f"{_SUPERNET}{name}": value for name, value in supernet.state_dict().items()}
+    shared = {n: v for n, v in codec.state_dict().items() if not is_of_decoder(n)}
+    tensors |= {f"{_SHARED}{name}": value for name, value in shared.items()}
+    metadata = {
+        "format": _FORMAT,
+        "space": space.name,
+        "space_key": space_key(space),
+        "about": json.dumps(dict(about), sort_keys=True),
+    }
+    with replacing(file) as unfinished:
+        contents = {name: value.cpu().contiguous() for name, value in tensors.items()}
+        save_file(contents, unfinished, metadata)
+
+
+def load_supernet(file: Path, space: SearchSpace) -> Supernet:
+    """Reads what `save_supernet` wrote, onto the CPU.
+
+    Raises:
+        SetupError: it is no such file, damaged, or of another space; says of which.
+    """
+    with _opened(file) as content:
+        _require_space(file, content.metadata(), space)
+    supernet = Supernet(space)
+    _fill(supernet, _tensors(file, _SUPERNET), file)
+    return supernet.eval()
+
+
+def load_shared_part(file: Path, design: Design) -> Codec:
+    """A codec with the encoder, entropy model and linear decoder of a supernet's file.
+
+    Args:
+        file: that `save_supernet` wrote.
+        design: of the codec.
+
+    Raises:
+        SetupError: as `load_supernet`, or the design has another encoder.
+    """
+    codec = Codec(design)
+    own = {n: v for n, v in codec.state_dict().items() if is_of_decoder(n)}
+    _fill(codec, {**_tensors(file, _SHARED), **own}, file)
+    return codec.eval()
+
+
+def supernet_about(file: Path) -> dict[str, Any]:
+    """How a supernet was trained, and `space`, whose it is.
+
+    Raises:
+        SetupError: it is no such file.
+    """
+    with _opened(file) as content:
+        metadata = content.metadata()
+    return {"space": metadata["space"], **json.loads(metadata["about"])}
+
+
+def space_key(space: SearchSpace) -> str:
+    """Names the architectures of a space, and so what a supernet of it holds."""
+    described = {n: v for n, v in space.description().items() if n != "reference"}
+    content = json.dumps(described, sort_keys=True, default=str)
+    return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+
+def _tensors(file: Path, prefix: str) -> dict[str, Tensor]:
+    with _opened(file) as content:
+        names = [name for name in content.keys() if name.startswith(prefix)]  # noqa: SIM118
+        return {name.removeprefix(prefix): content.get_tensor(name) for name in names}
+
+
+def _opened(file: Path) -> Any:
+    try:
+        content: Any = safe_open(file, "pt")
+    except (OSError, SafetensorError) as problem:
+        reason = problem.strerror if isinstance(problem, OSError) else "not a safetensors file"
+        raise SetupError(f"supernet {file}: {reason or problem}; train one: {_NEXT}") from None
+    if (content.metadata() or {}).get("format") != _FORMAT:
+        raise SetupError(f"supernet {file}: no supernet of this version (expected {_FORMAT!r})")
+    return content
+
+
+def _require_space(file: Path, metadata: Mapping[str, str], space: SearchSpace) -> None:
+    if metadata.get("space_key") != space_key(space):
+        before = " as it was before" if metadata.get("space") == space.name else ""
+        raise SetupError(
+            f"supernet {file}: of the space {metadata.get('space')!r}{before}, not of"
+            f" {space.name!r}; train one: {_NEXT}"
+        )
+
+
+def _fill(module: Any, tensors: Mapping[str, Tensor], file: Path) -> None:
+    wanted = module.state_dict()
+    wrong = sorted(wanted.keys() ^ tensors.keys())
+    wrong += [n for n in wanted.keys() & tensors.keys() if wanted[n].shape != tensors[n].shape]
+    if wrong:
+        raise SetupError(
+            f"supernet {file}: tensor {wrong[0]!r} is missing, unknown or of another size"
+        )
+    module.load_state_dict(tensors)
