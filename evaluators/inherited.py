@@ -74,6 +74,8 @@ class SupernetEvaluator(ProxyEvaluator):
             raise ValueError("training: a supernet shares decoders; decoder")
         if self.supernet_steps < 1 or self.drawn < 0 or not 0 <= self.distillation <= 1:
             raise ValueError("supernet_steps: at least 1; drawn: at least 0; distillation: 0 to 1")
+        if self.parents:
+            raise ValueError("parents: candidates inherit from the supernet; leave it out")
         if not 0 <= self.inherited <= self.fine_tuned <= 1:
             raise ValueError("inherited, fine_tuned: shares of the full training, ascending to 1")
 
@@ -267,7 +269,7 @@ class _Heir(ProxyEvaluator):
     supernet: str = ""
     given: str = ""
 
-    def _start(self, space: SearchSpace) -> Start | None:
+    def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start | None:
         supernet = _loaded(self.supernet, Path(self.supernet).stat().st_mtime_ns, space)
 
         def start(codec: Codec, cache: TrainingCache) -> None:

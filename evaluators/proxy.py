@@ -31,6 +31,7 @@ from evaluators.candidates import Data, Start, Trained
 from evaluators.control import gain_db, without_backbones
 from evaluators.devices import torch_device
 from evaluators.metrics import bd_rates
+from evaluators.parents import nearest_codec
 from evaluators.precision import at_precision
 from evaluators.protocol import Direction, SetupError, StoppedEarly
 from evaluators.settings import ProxySettings
@@ -38,7 +39,7 @@ from evaluators.stopping import NO_BAR, milestones
 from search_spaces.blocks import Design
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
-from search_spaces.codec.saved import save_codec
+from search_spaces.codec.saved import load_codec, save_codec
 from search_spaces.files import replacing, write_atomically
 from search_spaces.space import Architecture, Choice, SearchSpace
 
@@ -194,7 +195,7 @@ class ProxyEvaluator(ProxySettings):
 
     def _reference(self, space: SearchSpace, directory: Path) -> dict[str, Any]:
         """The reference architecture's score, made once."""
-        file = directory / f"reference-{key_of(space.reference.key, asdict(self))}.json"
+        file = directory / f"reference-{key_of(space.reference.key, self._settings)}.json"
         with FileLock(f"{file}.lock"):
             if not file.is_file():
                 log.info("reference architecture %s", space.reference.key)
@@ -221,6 +222,12 @@ class ProxyEvaluator(ProxySettings):
             steps = [decoder.step_seconds(codec, self.decoder_recipe, device) for codec in codecs]
         return self.steps * float(np.mean(steps))
 
+    @property
+    def _settings(self) -> dict[str, Any]:
+        """All that a score hangs on; of settings that came later only what is not their default."""
+        later = {"parents": False}
+        return {n: x for n, x in asdict(self).items() if n not in later or x != later[n]}
+
     def data_in(self, directory: Path) -> Data:
         """What is trained and scored on.
 
@@ -242,7 +249,7 @@ class ProxyEvaluator(ProxySettings):
             SetupError: that architecture was not evaluated under this recipe.
         """
         design = self.design_of(space, architecture)
-        file = self._codec_file(architecture, directory, seed)
+        file = self._codec_file(architecture.key, directory, seed)
         if not file.is_file():
             raise SetupError(f"no weights of {architecture.key} at {file}; evaluate it first")
         codec = Codec(design)
@@ -260,8 +267,8 @@ class ProxyEvaluator(ProxySettings):
         """What is trained of an architecture."""
         return space.builder(self._choices(space, architecture))
 
-    def _codec_file(self, architecture: Architecture, directory: Path, seed: int) -> Path:
-        return directory / f"codec-{architecture.key}-{key_of(asdict(self), seed)}.safetensors"
+    def _codec_file(self, key: str, directory: Path, seed: int) -> Path:
+        return directory / f"codec-{key}-{key_of(self._settings, seed)}.safetensors"
 
     def _score(
         self,
@@ -273,7 +280,7 @@ class ProxyEvaluator(ProxySettings):
     ) -> dict[str, Any]:
         began = time.monotonic()
         design, data = self.design_of(space, architecture), self.data_in(directory)
-        file = self._codec_file(architecture, directory, seed)
+        file = self._codec_file(architecture.key, directory, seed)
         unfinished = file.with_suffix(".checkpoint")  # a joint training that was killed goes on
         heeded = bar if self.stop_early else NO_BAR
         branches = self._branches(architecture, directory, seed)
@@ -327,14 +334,23 @@ class ProxyEvaluator(ProxySettings):
                 design, data, recipe, seed, anchor, checkpoint, bar, branches
             )
         folder, of_decoders = self.shared_folder(design, data), self.decoder_recipe
-        start = self._start(space)
+        start = self._start(space, design, data, seed)
         return candidates.decoder_candidate(
             design, data, of_decoders, seed, folder, start, bar, branches
         )
 
-    def _start(self, space: SearchSpace) -> Start | None:
+    def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start | None:
         """What gives a decoder the weights that it begins from."""
+        parent = self._parent(design, data, seed) if self.parents else None
+        if parent is not None:
+            log.info("begins from %s", parent.name)
+            return candidates.from_anchor(load_codec(parent))
         return candidates.from_anchor(self._anchor())
+
+    def _parent(self, design: Design, data: Data, seed: int) -> Path | None:
+        """The nearest codec that was trained under this recipe."""
+        recipe = self._codec_file("*", data.directory, seed).name
+        return nearest_codec(design, data.directory.glob(recipe))
 
     def _branches(self, architecture: Architecture, directory: Path, seed: int) -> list[Branch]:
         """Where shorter trainings part from this one; none where there is one fidelity."""
@@ -357,7 +373,7 @@ class ProxyEvaluator(ProxySettings):
         """The curve of the same entropy model without learned paths, trained once as long."""
         linear = without_backbones(design)
         parts = sorted(block.signature for block in linear.blocks.values())
-        file = data.directory / f"control-{key_of(parts, asdict(self))}.json"
+        file = data.directory / f"control-{key_of(parts, self._settings)}.json"
         with FileLock(f"{file}.lock"):
             if not file.is_file():
                 log.info("linear control")
@@ -399,7 +415,7 @@ class _AfterShorter(ProxyEvaluator):
         for i, steps in enumerate(self.lengths):
             at = replace(self, steps=steps, lengths=self.lengths[: i + 1])
             recipe = at.joint_recipe if at.training == "joint" else at.decoder_recipe
-            name = f"branch-{architecture.key}-{key_of(asdict(at), seed)}.safetensors"
+            name = f"branch-{architecture.key}-{key_of(at._settings, seed)}.safetensors"
             branches.append(Branch(recipe, directory / name))
         return branches
 

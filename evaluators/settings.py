@@ -22,6 +22,8 @@ class ProxySettings:
     Attributes:
         training: `decoder` (on cached latents) or `joint` (the whole codec).
         anchor: a codec file whose weights candidates begin from; None begins from scratch.
+        parents: whether a candidate begins from the nearest one that the study has trained; its
+            score then hangs on what was trained before it.
         data: a folder of photographs, or `sample`.
         device: `auto` (CUDA, then MPS, then the CPU), or a torch device.
         steps: optimiser steps of a candidate; 0 scores what it begins with.
@@ -45,6 +47,7 @@ class ProxySettings:
 
     training: Training = "decoder"
     anchor: str | None = None
+    parents: bool = False
     data: str = "sample"
     device: str = "auto"
     steps: int = 500
@@ -74,6 +77,8 @@ class ProxySettings:
                 raise ValueError(f"{name}: at least {least}")
         if self.decoder_first and (self.training != "joint" or self.anchor is None):
             raise ValueError("decoder_first: a rung below training: joint, with an anchor")
+        if self.parents and self.training != "decoder":
+            raise ValueError("parents: of decoders; leave it out for joint training")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise ValueError("learning_rate: above 0")
         if self.perceptual_weight < 0 or not 0 <= self.perceptual_from <= 1:

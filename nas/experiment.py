@@ -43,6 +43,7 @@ _SHARED = (
     "anchor",
     "supernet",
 )  # settings of the evaluator at the top level
+_LATER = {"parents": False}  # settings of the proxy that older studies were recorded without
 _FULL = (FULL,)
 
 
@@ -300,7 +301,9 @@ def _identity(
         "searcher": _searcher_identity(document.searcher),
         "evaluator": document.evaluator,
         "data": document.data or SAMPLE,
-        "proxy": {k: v for k, v in settings.items() if k not in _SHARED},
+        "proxy": {
+            k: v for k, v in settings.items() if k not in _SHARED and _LATER.get(k, ...) != v
+        },
         "seed": document.seed,
         **pricing_identity(document, tables, folder),
         **{name: value for name, value in later.items() if value != default[name]},

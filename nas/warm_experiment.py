@@ -1,23 +1,46 @@
-"""An experiment that goes on from a study's results under another budget: a file like any other."""
+"""An experiment that goes on from a study's results under another budget: a file like any other.
+
+It trains as the old one did, and takes its results over; or it scores by a supernet, and begins
+with the old front.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from evaluators.settings import ProxySettings
 from nas.experiment_file import ExperimentError, ExperimentFile
 from nas.pricing.budget import Gate
 from nas.pricing.setup import is_path
+from nas.record.entries import document_of
 from nas.record.storage import StudyError
 from nas.record.store import TrialStore
-from nas.retarget import codes_of, table_source
+from nas.retarget import codes_of, retargeted, table_source
 from search_spaces.files import write_atomically
 from search_spaces.yaml_files import parse, parse_yaml, read_yaml
 
 _WRITTEN = "written by nas retarget --search"
+_TUNED_STEPS = 0.1  # of a training from scratch
 _HEAD = f"# {{}} under another budget; {_WRITTEN}\n"
+
+
+@dataclass(frozen=True)
+class Inheriting:
+    """How architectures are scored without training them from scratch.
+
+    Attributes:
+        supernet: file of `nas supernet`, of the study's space.
+        tuned: how many of the best are trained briefly from its weights.
+    """
+
+    supernet: Path
+    tuned: int
 
 
 def write_warm_experiment(
@@ -27,6 +50,7 @@ def write_warm_experiment(
     margin_percent: float | None,
     more: int,
     stated: Path | None = None,
+    inheriting: Inheriting | None = None,
 ) -> Path:
     """Writes the experiment of a new study that begins with an old one's results.
 
@@ -35,8 +59,9 @@ def write_warm_experiment(
         gate: of the present budget, of one device.
         device: a shipped name or a table's path, as stated; None for the old study's.
         margin_percent: as stated.
-        more: trials beyond those that are taken over.
+        more: trials beyond those that are taken over; architectures to score by a supernet.
         stated: the old study's experiment, if it is not where it was.
+        inheriting: scores by a supernet's weights.
 
     Returns:
         The file, beside the old study's.
@@ -50,18 +75,21 @@ def write_warm_experiment(
     parse(ExperimentFile, content, str(file), ExperimentError)
     ((known, limits),) = gate.limits.items()
     name = device or table_source(record, known)
-    complete = [trial for trial in store.trials() if trial.state == "complete"]
-    taken = int(gate.feasible(codes_of(complete, record, gate.space)).sum())
-    study = _name(store.name, known, gate)
-    changes = {
+    study = _name(store.name, known, gate, inheriting)
+    changes: dict[str, Any] = {
         "study": study,
         "budget": {str(Path(name).resolve()) if is_path(name) else name: dict(limits)},
         "limits": {limit.name: limit.most for limit in gate.flat_limits if not limit.device},
-        "warm_start": store.name,
-        "trials": taken + more,
     }
     changes |= {"margin": margin_percent} if margin_percent is not None else {}
-    whole = {**content, **changes}
+    if inheriting is None:
+        complete = [trial for trial in store.trials() if trial.state == "complete"]
+        taken = int(gate.feasible(codes_of(complete, record, gate.space)).sum())
+        whole = {**content, **changes, "warm_start": store.name, "trials": taken + more}
+    else:
+        taken = inheriting.tuned
+        whole = {**content, **changes, **_inherited(content, store, gate, inheriting, more)}
+        whole.pop("warm_start", None)
     if isinstance(whole.get("margin"), dict) and known not in whole["margin"]:
         del whole["margin"]
     # Beside the old one: paths that are relative to it hold there.
@@ -76,6 +104,27 @@ def write_warm_experiment(
     return target
 
 
+def _inherited(
+    content: Mapping[str, Any], store: TrialStore, gate: Gate, inheriting: Inheriting, more: int
+) -> dict[str, Any]:
+    """Keys that score by a supernet: all by inherited weights, the best trained briefly."""
+    front = retargeted(store.record(), store.trials(), gate)
+    best = document_of(store.name, front.record, front.scored(), {})["front"]
+    given = dict(content.get("proxy", {}))
+    kept = {n: x for n, x in given.items() if n not in ("stop_early", "decoder_first", "parents")}
+    share = min(inheriting.tuned / more, 0.5)
+    steps = int(given.get("steps", ProxySettings.steps))
+    tuning = {"steps": max(1, round(steps * _TUNED_STEPS)), "inherited": share, "fine_tuned": 1.0}
+    return {
+        "evaluator": "evaluators.inherited:SupernetEvaluator",
+        "supernet": str(inheriting.supernet.resolve()),
+        "proxy": {**kept, **tuning},
+        "fidelities": [share, 1.0],
+        "start": [dict(one["choices"]) for one in best],
+        "trials": more + inheriting.tuned,
+    }
+
+
 def _trials_before(target: Path, taken: int) -> int:
     """Of the same experiment, when it was asked for before: so many more again.
 
@@ -88,7 +137,8 @@ def _trials_before(target: Path, taken: int) -> int:
     return int(parse_yaml(text, target, ExperimentError).get("trials", taken))
 
 
-def _name(study: str, device: str, gate: Gate) -> str:
+def _name(study: str, device: str, gate: Gate, inheriting: Inheriting | None) -> str:
     """Of the study and what it was given: the same budget goes on with the same study."""
+    kind = ["supernet"] if inheriting else []
     limits = [f"{limit.name.split('_')[0]}{limit.most:g}" for limit in gate.flat_limits]
-    return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join([study, device, *limits]))[:80]
+    return re.sub(r"[^A-Za-z0-9._-]", "-", "-".join([study, device, *limits, *kind]))[:80]

@@ -194,3 +194,38 @@ def test_every_knob_of_the_training_is_a_setting_that_can_be_turned() -> None:
     for settings in evaluator.ablations.values():
         assert dataclasses.replace(evaluator, **settings) != evaluator
     assert ProxyEvaluator(perceptual_weight=0).ablations == {}
+
+
+def test_a_candidate_may_begin_from_the_nearest_that_was_trained(
+    tiny: SearchSpace, folder: Path, candidate: Any
+) -> None:
+    short = dataclasses.replace(SHORT, steps=0, vgg_crops=0, parents=True)
+    alone = short.evaluate(tiny, candidate, folder, 0)
+    trained = dataclasses.replace(SHORT, vgg_crops=0, parents=True)
+    parent = trained.evaluate(tiny, candidate, folder, 0)
+    choices = dict(candidate.choices) | {"decoder.half.depth": 3}
+    child = tiny.architecture(tiny.encode(choices))
+
+    @dataclasses.dataclass(frozen=True)
+    class Untrained(ProxyEvaluator):
+        """Of the same recipe, as it begins."""
+
+        def _parent(self, design: Any, data: Any, seed: int) -> Path:
+            return Path(parent["codec"])
+
+    settings = dataclasses.asdict(short)
+    begun = Untrained(**settings).evaluate(tiny, child, folder, 0)
+    # One more block that changes nothing yet: the child begins where its parent ended.
+    assert begun["psnr"] == pytest.approx(parent["psnr"], abs=0.02)
+    assert begun["psnr"] > alone["psnr"] + 0.01
+    design = tiny.design(child)
+    assert trained._parent(design, trained.data_in(folder), 0) == Path(parent["codec"])
+    assert trained._parent(design, trained.data_in(folder), 1) is None  # another seed's
+
+
+def test_parents_are_off_and_no_part_of_what_older_studies_were_recorded_under() -> None:
+    assert not ProxyEvaluator().parents
+    assert "parents" not in ProxyEvaluator()._settings
+    assert ProxyEvaluator(parents=True)._settings["parents"]
+    with pytest.raises(ValueError, match="parents: of decoders"):
+        ProxyEvaluator(training="joint", parents=True)

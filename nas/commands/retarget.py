@@ -50,6 +50,18 @@ _RANGE = "LOW:HIGH:STEP"
     help="Go on searching there: N more trials in a study of its own, warm-started.",
 )
 @click.option("--experiment", type=click.Path(path_type=Path), help="For --search, if it moved.")
+@click.option(
+    "--supernet",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="For --search: score N architectures by its weights instead of training them.",
+)
+@click.option(
+    "--tune",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="With --supernet: of the best, how many are trained briefly from its weights.",
+)
 @storage_option
 @csv_option
 @json_option
@@ -67,15 +79,20 @@ def retarget(
     sweep_encode: str | None,
     more: int | None,
     experiment: Path | None,
+    supernet: Path | None,
+    tune: int,
     storage: str,
     as_csv: bool,
     as_json: bool,
 ) -> None:
     """The front under another device or budget, from what is recorded."""
     from nas import retarget as retargeting
+    from nas.commands.search import search
     from nas.display import tables
     from nas.record.store import TrialStore
 
+    if supernet is not None and more is None:
+        raise click.UsageError("--supernet: scores what --search N finds; state N")
     sweeps = {"decode_ms": sweep_decode, "encode_ms": sweep_encode}
     swept = {name: _values(f"--sweep-{name[:6]}", text) for name, text in sweeps.items() if text}
     if len(swept) > 1:
@@ -99,7 +116,9 @@ def retarget(
     document = retargeting.retarget_document(store, gate)
     show(document, tables.retargeted(document), as_json, document["front"] if as_csv else None)
     if more is not None:
-        _search_on(context, store, gate, device, margin, more, experiment)
+        file = _experiment(store, gate, device, margin, more, experiment, supernet, tune)
+        click.echo(f"experiment: {file}", err=True)
+        context.invoke(search, experiment_yaml=file, storage=store.url)
 
 
 COMMANDS = (retarget,)
@@ -123,21 +142,20 @@ def _sweep(
         click.echo(f"plot: {picture}", err=True)
 
 
-def _search_on(
-    context: click.Context,
+def _experiment(
     store: TrialStore,
     gate: Gate,
     device: str | None,
     margin: float | None,
     more: int,
     experiment: Path | None,
-) -> None:
-    from nas.commands.search import search
-    from nas.warm_experiment import write_warm_experiment
+    supernet: Path | None,
+    tune: int,
+) -> Path:
+    from nas.warm_experiment import Inheriting, write_warm_experiment
 
-    file = write_warm_experiment(store, gate, device, margin, more, experiment)
-    click.echo(f"experiment: {file}", err=True)
-    context.invoke(search, experiment_yaml=file, storage=store.url)
+    inheriting = None if supernet is None else Inheriting(supernet, min(tune, more))
+    return write_warm_experiment(store, gate, device, margin, more, experiment, inheriting)
 
 
 def _values(option: str, text: str) -> list[float]:

@@ -193,7 +193,9 @@ def _report(store: TrialStore, storage: str) -> None:
 
     document = study_document(store)
     if not document["front"]:
-        click.echo(f"{store.name}: no trial is complete; nas show {store.name} 0 says why")
+        partial = document["trials"]["partial"]
+        why = f"{partial} are trained in part" if partial else f"nas show {store.name} 0 says why"
+        click.echo(f"{store.name}: no trial is complete; {why}")
         return
     picture = study_folder(store.name) / "front.png"
     save_front(document, picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -65,7 +66,16 @@ def front(document: Mapping[str, Any], plotted: bool = False) -> RenderableType:
     parts: list[RenderableType] = [title, table] if document["front"] else [title]
     if plotted and document["front"]:
         parts.append(Text(terminal_plot.front(document) + "\n"))
-    return Group(*parts, Text(f"{budget(document)}. {held_against(document['provenance'])}."))
+    notes = f"{budget(document)}. {held_against(document['provenance'])}.{_weights(document)}"
+    return Group(*parts, Text(notes))
+
+
+def _weights(document: Mapping[str, Any]) -> str:
+    """Where the weights of a front come from, unless all of it was trained from scratch."""
+    kinds = Counter(entry.get("weights", "from scratch") for entry in document["front"])
+    if set(kinds) <= {"from scratch"}:
+        return ""
+    return f" Weights on the front: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}."
 
 
 def retargeted(document: Mapping[str, Any]) -> RenderableType:
@@ -109,6 +119,8 @@ def trial(document: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [head]
     if document["error"]:
         parts.append(_ended(document["state"], document["error"]))
+    if document.get("weights"):
+        parts.append(Text(f"weights: {document['weights']}"))
     parts.append(pairs("choices", document["choices"]))
     flat = {k: v for k, v in document.items() if isinstance(v, (int, float)) and k != "trial"}
     parts.append(pairs("figures", flat))

@@ -2,6 +2,8 @@
 // Plotly charts of what is shown. They read, and draw; nothing here changes what is chosen.
 
 const PALETTE = ["#0b5fa5", "#b3362b", "#2e7d4f", "#8a5a00", "#6a3d9a", "#00798c"];
+// Of trials whose weights are not their own alone; see evaluators/inherited.py.
+const SYMBOLS = { inherited: "triangle-up", "fine-tuned": "diamond" };
 const FEW = 1500; // points that SVG draws at once; of more, WebGL does
 
 const Charts = {
@@ -43,14 +45,16 @@ const Charts = {
     const column = (name) => (name === "trial" ? study.trials.trial : Fronts.column(study, name, state.device));
     const [xs, ys] = [column(state.x), column(state.y)];
     const hue = state.colour && state.colour !== "none" ? column(state.colour) : null;
+    const { weights } = study.trials;
+    const shapes = (rows, marker) => (weights && !marker.symbol ? { symbol: rows.map((row) => SYMBOLS[weights[row]] ?? "circle") } : {});
     const known = (row) => Number.isFinite(xs[row]) && Number.isFinite(ys[row]);
     const trace = (name, rows, marker, more) => ({
       type: rows.length > FEW ? "scattergl" : "scatter", mode: "markers", name: several ? `${study.study}: ${name}` : name,
       x: rows.map((row) => xs[row]), y: rows.map((row) => ys[row]),
       customdata: rows.map((row) => [index, row]),
-      text: rows.map((row) => `trial ${study.trials.trial[row]}`),
+      text: rows.map((row) => [`trial ${study.trials.trial[row]}`, weights && weights[row]].filter(Boolean).join(", ")),
       hovertemplate: "%{text}<br>%{x}<br>%{y}<extra></extra>",
-      marker: hue ? { ...marker, color: rows.map((row) => hue[row]), coloraxis: "coloraxis" } : marker,
+      marker: { ...marker, ...shapes(rows, marker), ...(hue ? { color: rows.map((row) => hue[row]), coloraxis: "coloraxis" } : {}) },
       showlegend: !hue, ...more,
     });
     const members = new Set(view.front);
@@ -69,6 +73,8 @@ const Charts = {
     // A legend knows no colour of many: it gets the plain one.
     if (hue) traces.push(...traces.map(({ name, marker, mode }) => ({ name, mode, x: [null], y: [null],
       marker: { ...marker, color: colour, coloraxis: null } })));
+    if (weights) traces.push(...Object.entries(SYMBOLS).filter(([name]) => weights.includes(name)).map(([name, symbol]) => (
+      { type: "scatter", mode: "markers", name: `${name} weights`, x: [null], y: [null], marker: { color: colour, size: 8, symbol } })));
     const chosen = state.chosen.filter((one) => one.study === index);
     if (chosen.length) {
       const ring = { color: "rgba(0,0,0,0)", size: 16, line: { color: Charts.ink("--accent"), width: 2.5 } };

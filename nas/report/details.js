@@ -63,7 +63,8 @@ const Details = {
       const mark = kind === "analytic" ? el("p", { class: "analytic" }, `latencies on ${state.device} are analytic, not measured on a device`) : "";
       return el("article", { class: second ? "card second" : "card", "data-trial": study.trials.trial[row] },
         el("h3", {}, `${study.study} trial ${study.trials.trial[row]}`),
-        el("p", { class: "dim" }, `architecture ${study.trials.key[row]}`), el("dl", {}, ...pairs), mark);
+        el("p", { class: "dim" }, `architecture ${study.trials.key[row]}`),
+        study.trials.weights ? el("p", { class: "dim weights" }, `weights ${study.trials.weights[row]}`) : "", el("dl", {}, ...pairs), mark);
     }));
   },
 

@@ -35,7 +35,8 @@ def study(
         `front` the trials' numbers, and
 
         - `trials`: columns by trial, finished ones: `trial`, `key`, `fidelity`, `state`, `seconds`,
-          `started`, and every figure by name, None where a trial has none;
+          `started`, `weights` (where a supernet's are inherited), and every figure by name, None
+          where a trial has none;
         - `metrics` and `prices`: the names of those that are trained and that are not, and
           `integers` among them;
         - `choices`: `names`, `options` of each, and `rows`, an index an option or None;
@@ -114,6 +115,8 @@ def _columns(trials: Sequence[Trial], devices: Devices) -> Columns:
         "seconds": [t.seconds for t in trials],
         "started": [t.started for t in trials],
     }
+    if any("weights" in t.metrics for t in trials):
+        columns["weights"] = [t.metrics.get("weights") for t in trials]
     for name in _numeric([t.metrics for t in trials]):
         columns.setdefault(name, [t.metrics.get(name) for t in trials])
     for name in _prices(trials, devices):
