@@ -149,7 +149,7 @@ def decoder_candidate(
     recipe: decoder.Recipe,
     seed: int,
     folder: Path,
-    start: Start | None = None,
+    start: Start,
     bar: Mapping[str, float] = NO_BAR,
     branches: Sequence[Branch] = (),
 ) -> Trained:
@@ -161,7 +161,7 @@ def decoder_candidate(
         recipe: of the training.
         seed: of first weights and crops.
         folder: that `shared_part` filled.
-        start: gives it the weights that it begins from; default those that it draws.
+        start: gives it scales and weights to begin from.
         bar: what each phase has to come to, see `evaluators.stopping`.
         branches: of shorter trainings that this one goes on from, and its own.
 
@@ -172,9 +172,7 @@ def decoder_candidate(
     cache = TrainingCache(folder)
     torch.manual_seed(seed)  # of the decoder's first weights; crops have their own
     codec = shared.load_shared(design, folder / SHARED_WEIGHTS)
-    decoder.calibrate(codec, cache)
-    if start is not None:
-        start(codec, cache)
+    start(codec, cache)
     held_back = scoring.load_held_back(folder)
     share = recipe.perceptual_from if recipe.perceptual_weight else 1.0
     watcher = Watcher(recipe.steps, share, data.level, bar)
@@ -191,12 +189,18 @@ def decoder_candidate(
     return Trained(codec, held_back, latents, conditions, watcher.curve)
 
 
-def from_anchor(anchor: Codec | None) -> Start | None:
-    """Gives a decoder as much of an anchor's as helps."""
+def from_scratch(codec: Codec, cache: TrainingCache) -> None:
+    """A start with the weights that a decoder draws."""
+    decoder.calibrate(codec, cache)
+
+
+def from_anchor(anchor: Codec | None) -> Start:
+    """A start with as much of an anchor's decoder as helps."""
     if anchor is None:
-        return None
+        return from_scratch
 
     def start(codec: Codec, cache: TrainingCache) -> None:
+        decoder.calibrate(codec, cache)
         _inherit(codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True)
 
     return start

@@ -269,7 +269,7 @@ class _Heir(ProxyEvaluator):
     supernet: str = ""
     given: str = ""
 
-    def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start | None:
+    def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start:
         supernet = _loaded(self.supernet, Path(self.supernet).stat().st_mtime_ns, space)
 
         def start(codec: Codec, cache: TrainingCache) -> None:

@@ -339,7 +339,7 @@ class ProxyEvaluator(ProxySettings):
             design, data, of_decoders, seed, folder, start, bar, branches
         )
 
-    def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start | None:
+    def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start:
         """What gives a decoder the weights that it begins from."""
         parent = self._parent(design, data, seed) if self.parents else None
         if parent is not None:

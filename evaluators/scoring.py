@@ -206,6 +206,7 @@ def _decode(
     conditions = one_hot(level).expand(len(held_back.latents), -1).to(device)
     latents = held_back.latents[:, index].to(device)
     linear = linear_image(codec, latents, conditions)
+    linear = linear.contiguous(memory_format=torch.channels_last)  # convolutions are quicker so
     batches = zip(*(torch.split(v, _BATCH) for v in (linear, latents, conditions)), strict=True)
     decoded = torch.cat([refine(codec, *batch) for batch in batches])
     if not torch.isfinite(decoded).all():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from nas.searchers.choice import make_searcher
+from nas.searchers.problem import Ask
 from search_spaces.load import load_space
 
 BENCHMARKS = Path(__file__).parent.parent / "experiments/benchmarks"
@@ -103,11 +104,23 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     content = {"space": "tiny", "objectives": ["loss", "decode_ms"], "trained": rows}
     file = tmp_path_factory.mktemp("table") / "trained_tiny.json"
     file.write_text(json.dumps(content))
+    scores = [{"stage": "inherited", "code": row["code"], "loss": row["loss"]} for row in rows]
+    supernet = {"cost": {"inherited_seconds": 2.0, "alone_seconds": 20.0}, "runs": scores}
+    file.with_name("supernet_tiny.json").write_text(json.dumps(supernet))
     return file
 
 
+def test_scores_by_inherited_weights_cost_what_they_took(table: Path) -> None:
+    setting = Table.read(table)
+    assert setting.inherited_share == 0.1
+    code = next(iter(setting.rows))
+    ask = Ask(setting.space.architecture(code), 0.1)
+    assert setting.evaluate(ask, 0) == setting.evaluate(Ask(ask.architecture), 0)
+    assert setting.fidelities == [0.25, 1]
+
+
 def test_whole_table_is_worth_all_of_its_hypervolume(table: Path) -> None:
-    setting = Table(json.loads(table.read_text()))
+    setting = Table.read(table)
     codes = np.array(list(setting.rows))
     assert setting.feasible(codes).all()
     assert setting.reached(codes, setting.values) == pytest.approx(1)
@@ -116,7 +129,7 @@ def test_whole_table_is_worth_all_of_its_hypervolume(table: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nsga2-plain", "optuna-nsga2", "optuna-tpe", "nsga2"])
 def test_nearest_evaluates_all_of_the_table_once_and_nothing_else(table: Path, name: str) -> None:
-    setting = Table(json.loads(table.read_text()))
+    setting = Table.read(table)
     searcher = Nearest(make_searcher(name, setting.whole_problem(3)), setting)
     asked = []
     while (ask := searcher.ask()) is not None:
@@ -137,7 +150,7 @@ def test_benchmark_runs_every_searcher_and_goes_on_where_it_stopped(table: Path)
     result = json.loads((table.parent / "result.json").read_text())
     assert {"machine", "versions", "python", "seeds", "command", "goals"} <= result.keys()
     lines = {(line["setting"], line["searcher"]) for line in result["summary"]}
-    assert len(lines) == 3 * (7 + 2) + 3  # Optuna's twice, and those that take the nearest
+    assert len(lines) == 3 * (7 + 2) + 3 + 1  # Optuna's twice, with the nearest, with a supernet
     assert {setting for setting, _ in lines} >= {"synthetic-trained", "trained_tiny"}
     shares = [share["median"] for line in result["summary"] for share in line["share"].values()]
     assert all(0 <= share <= 1 for share in shares)

@@ -13,6 +13,9 @@ A search is worth the true hypervolume of the front that its recorded, noisy val
 share of the exact front's. Evaluations to a share are counted to the first time it is reached; a
 search that does not reach it counts as longer than all that do. Evaluations at lower fidelities
 count as their share of a full one: the funnel's 1,000 trainings, 980 of them at 0.3, count as 314.
+With `-supernet` behind its name a searcher begins with scores by inherited weights (`supernet.py`)
+that count as what they took beside a training; what the supernet took is published there.
+
 Over the budget nothing is trained: Optuna's samplers get this for nothing. `+charged` counts what
 they proposed over the budget as trainings too.
 
@@ -41,7 +44,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from search_settings import Nearest, Setting, Synthetic, Table
-from search_summary import NEAREST, OURS, Run, goals, printed, summary
+from search_summary import NEAREST, OURS, SUPERNET, Run, goals, printed, summary
 from synthetic_problem import VARIANTS
 
 from nas.searchers.choice import make_searcher
@@ -54,6 +57,7 @@ FUNNEL, REFUSALS = 1000, 20  # trainings of the funnel; proposals of an Optuna a
 SEARCHERS = (
     OURS, "nsga2-gaussian-process", "nsga2-plain", "random", "optuna-nsga2", "optuna-tpe", "funnel",
     *(f"{name}{NEAREST}" for name in ("nsga2-plain", "optuna-nsga2", "optuna-tpe")),
+    f"{OURS}{SUPERNET}",
 )  # fmt: skip
 
 
@@ -76,13 +80,20 @@ def _wanted(arguments: argparse.Namespace, names: list[str], done: set[Any]) -> 
     for name, seed, workers in product(names, range(arguments.seeds), arguments.workers):
         evaluations = arguments.evaluations if name.startswith("synth") else arguments.of_table
         for searcher in arguments.searchers:
-            if NEAREST in searcher and name.startswith("synth"):
+            if not _applies(searcher, name):
                 continue
             length = FUNNEL if searcher == "funnel" and name.startswith("synth") else evaluations
             run = {"setting": name, "seed": arguments.first + seed, "searcher": searcher}
             run |= {"workers": workers, "evaluations": min(length, arguments.longest)}
             if _identity(run) not in done:
                 yield run
+
+
+def _applies(searcher: str, name: str) -> bool:
+    """Whether a searcher is one for a setting: some are for tables, and not all have a supernet."""
+    if searcher.endswith(SUPERNET):
+        return not name.startswith("synth") and bool(Table.read(Path(name)).supernet)
+    return NEAREST not in searcher or not name.startswith("synth")
 
 
 def _identity(run: Run) -> tuple[Any, ...]:
@@ -104,7 +115,7 @@ def _running(wanted: list[Run], processes: int) -> Iterator[Run]:
 def _setting(name: str, seed: int) -> Setting:
     if name.startswith("synthetic-"):
         return Synthetic(seed, name.removeprefix("synthetic-"))
-    return Table(json.loads(Path(name).read_text()))
+    return Table.read(Path(name))
 
 
 def searched(wanted: Run) -> Run:
@@ -130,6 +141,10 @@ def _searcher(wanted: Run, setting: Setting) -> Searcher:
         return Nearest(make_searcher(name.removesuffix(NEAREST), whole), setting)
     if name == "nsga2-gaussian-process":
         return make_searcher(OURS, problem, model="gp")
+    if name.endswith(SUPERNET):
+        assert isinstance(setting, Table)
+        rungs = (setting.inherited_share, 1.0)
+        return make_searcher(name.removesuffix(SUPERNET), problem, fidelities=rungs)
     if name.endswith("-rungs"):
         fidelities = setting.fidelities if isinstance(setting, Table) else (0.3, 1.0)
         return make_searcher(name.removesuffix("-rungs"), problem, fidelities=fidelities)

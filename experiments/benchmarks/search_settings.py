@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,9 +48,18 @@ class Table:
 
     Attributes:
         content: of the file.
+        supernet: of `supernet.py` about the same architectures; empty without.
     """
 
     content: dict[str, Any]
+    supernet: dict[str, Any]
+
+    @classmethod
+    def read(cls, file: Path) -> Table:
+        """A table with what is known of its supernet, if that stands beside it."""
+        content = json.loads(file.read_text())
+        beside = file.with_name(f"supernet_{content['space']}.json")
+        return cls(content, json.loads(beside.read_text()) if beside.is_file() else {})
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -62,6 +73,18 @@ class Table:
     def fidelities(self) -> list[float]:
         """Ascending, the last one 1."""
         return sorted(float(share) for share in self.content["trained"][0]["rungs"])
+
+    @property
+    def inherited_share(self) -> float:
+        """What a score by inherited weights costs beside a training, both of them scored."""
+        cost = self.supernet["cost"]
+        return float(cost["inherited_seconds"] / cost["alone_seconds"])
+
+    @cached_property
+    def inherited(self) -> dict[tuple[int, ...], dict[str, Any]]:
+        """Metrics by inherited weights, by code."""
+        lines = (x for x in self.supernet.get("runs", []) if x["stage"] == "inherited")
+        return {tuple(line["code"]): line for line in lines}
 
     @cached_property
     def values(self) -> Values:
@@ -102,6 +125,9 @@ class Table:
         return hypervolume(first_front(recorded), self.reference) / whole
 
     def _values(self, row: dict[str, Any], fidelity: float) -> list[float]:
+        if self.supernet and fidelity == self.inherited_share:
+            known = {**self.inherited[tuple(row["code"])], **row["prices"]}
+            return [float(known[name]) for name in self.content["objectives"]]
         nearest = min(self.fidelities, key=lambda share: abs(share - fidelity))
         metrics = next(m for share, m in row["rungs"].items() if float(share) == nearest)
         return [float({**metrics, **row["prices"]}[name]) for name in self.content["objectives"]]

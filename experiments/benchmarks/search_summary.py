@@ -10,7 +10,7 @@ import numpy as np
 from synthetic_problem import Values
 
 COLUMNS, COLUMNS_OF_TABLE = ["50", "100", "200", "400"], ["10", "20", "40", "80"]  # printed
-OURS, NEAREST = "nsga2", "-nearest"
+OURS, NEAREST, SUPERNET = "nsga2", "-nearest", "-supernet"
 Run = dict[str, Any]
 
 
