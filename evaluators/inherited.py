@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from filelock import FileLock
-from numpy.typing import NDArray
 
-from evaluators import candidates, decoder, perceptual, scoring, shared
+from evaluators import candidates, perceptual
 from evaluators.cache import TrainingCache
-from evaluators.candidates import SHARED_WEIGHTS, Data, Start
-from evaluators.devices import torch_device
-from evaluators.metrics import psnr, to_8_bit
+from evaluators.candidates import Data, Start
 from evaluators.protocol import SetupError
 from evaluators.proxy import ProxyEvaluator, key_of
 from evaluators.settings import ProxySettings
 from evaluators.stopping import NO_BAR
-from evaluators.supernet import DECODER, Supernet
-from evaluators.supernet_file import load_shared_part, load_supernet, save_supernet
-from evaluators.supernet_training import DesignAt, SupernetRecipe, extremes, train_supernet
-from evaluators.watching import WATCHED_CROPS
+from evaluators.supernet import Supernet
+from evaluators.supernet_file import load_shared_part, load_supernet
+from evaluators.supernet_run import make_supernet
+from evaluators.supernet_training import SupernetRecipe
 from search_spaces.blocks import Design
 from search_spaces.codec.model import Codec
-from search_spaces.files import write_atomically
 from search_spaces.space import Architecture, SearchSpace
 
-log = logging.getLogger(__name__)
 
 INHERITED, FINE_TUNED, SCRATCH = "inherited", "fine-tuned", "from scratch"
-_DRAWN_TO_WATCH = 3
-_COMPARED = 64  # architectures whose encoders are compared
+_TUNING_RATE = 0.1  # of that from scratch: more undoes what was learned (0.07 dB in 50 steps)
 
 
 @dataclass(frozen=True)
@@ -138,7 +128,9 @@ class SupernetEvaluator(ProxyEvaluator):
             return score | {"weights": SCRATCH}
         steps = 0 if share <= self.inherited else max(1, round(share * self.steps))
         file = self.supernet_file(space, directory)
+        rate = _TUNING_RATE * self.decoder_recipe.learning_rate
         settings = asdict(self.from_scratch) | {"steps": steps, "stop_early": False}
+        settings |= {"learning_rate": rate}
         given = "" if self.supernet is None else _digest(file, file.stat().st_mtime_ns)
         heir = _Heir(**settings, supernet=str(file), given=given)
         return heir.evaluate(space, architecture, directory, seed)
@@ -155,7 +147,7 @@ class SupernetEvaluator(ProxyEvaluator):
         file = self.trained_file(directory)
         with FileLock(f"{file}.lock"):
             if not file.is_file():
-                self._train(space, file)
+                make_supernet(space, self.from_scratch, self._recipe, file)
         return file
 
     def trained_file(self, directory: Path) -> Path:
@@ -177,36 +169,6 @@ class SupernetEvaluator(ProxyEvaluator):
             distillation=self.distillation,
         )
 
-    def _train(self, space: SearchSpace, file: Path) -> None:
-        began, directory = time.monotonic(), file.parent
-        proxy, device = self.from_scratch, torch_device(self.device)
-        design = proxy.design_of(space, space.reference)
-        data = proxy.data_in(directory)
-        _require_one_encoder(space, proxy)
-        folder = proxy.shared_folder(design, data)
-        cache = TrainingCache(folder)
-        torch.manual_seed(self.seed)
-        codec = shared.load_shared(design, folder / SHARED_WEIGHTS)
-        supernet = Supernet(space)
-        decoder.calibrate(codec, cache, supernet.steps.values())
-
-        def design_at(code: NDArray[np.int64]) -> Design:
-            return proxy.design_of(space, space.architecture(code))
-
-        watch = _Watch(supernet, design_at, space, folder, data, file.with_suffix(".json"))
-        checkpoint = file.with_suffix(".checkpoint")
-        train_supernet(
-            supernet, space, design_at, codec, cache, self._recipe, self.seed, device, checkpoint,
-            watch,
-        )  # fmt: skip
-        about = {
-            "recipe": asdict(self._recipe), "data": self.data, "levels": list(self.levels),
-            "seed": self.seed, "seconds": time.monotonic() - began, "curve": watch.curve,
-            "trained_apart": supernet.sharing(), "torch": torch.__version__,
-        }  # fmt: skip
-        save_supernet(supernet, codec, space, about, file)
-        checkpoint.unlink(missing_ok=True)
-
 
 @dataclass(frozen=True)
 class SupernetTraining(SupernetEvaluator):
@@ -216,45 +178,6 @@ class SupernetTraining(SupernetEvaluator):
         """Trains what all decoders share, and the supernet."""
         self.check()
         self.supernet_file(space, directory)
-
-
-class _Watch:
-    """Scores some decoders while their supernet trains, for whoever waits."""
-
-    def __init__(
-        self,
-        supernet: Supernet,
-        design_at: DesignAt,
-        space: SearchSpace,
-        folder: Path,
-        data: Data,
-        file: Path,
-    ) -> None:
-        smallest, largest = extremes(space)
-        drawn = space.sample(np.random.default_rng(1), _DRAWN_TO_WATCH)
-        self._codes = {"smallest": smallest, "largest": largest}
-        self._codes |= {f"drawn {i}": code for i, code in enumerate(drawn, 1)}
-        self._supernet, self._design_at, self._folder = supernet, design_at, folder
-        self._data, self._file = data, file
-        self._began = time.monotonic()
-        self.curve: list[dict[str, Any]] = []
-
-    @torch.no_grad()
-    def __call__(self, step: int, steps: int) -> None:
-        held_back = scoring.chosen(scoring.load_held_back(self._folder), slice(WATCHED_CROPS))
-        index, originals = self._data.levels.index(self._data.level), held_back.pixels / 255
-        scores = {}
-        for name, code in self._codes.items():
-            design = self._design_at(code)
-            codec = shared.load_shared(design, self._folder / SHARED_WEIGHTS)
-            self._supernet.give(codec.to(self._data.device))
-            images = scoring.decoded(codec, held_back, index, self._data.level, self._data.device)
-            scores[name] = psnr(to_8_bit(images).cpu(), originals).mean().item()
-        seconds = time.monotonic() - self._began
-        self.curve.append({"step": step, "seconds": seconds, "psnr": scores})
-        write_atomically(self._file, json.dumps({"steps": steps, "curve": self.curve}))
-        shown = ", ".join(f"{name} {value:.2f} dB" for name, value in scores.items())
-        log.info("supernet: step %d of %d: %s", step, steps, shown)
 
 
 @dataclass(frozen=True)
@@ -313,28 +236,6 @@ class _Heir(ProxyEvaluator):
             "precision": self.precision,
             "lpips_backbone": perceptual.described("alex"),
         }
-
-
-def _require_one_encoder(space: SearchSpace, proxy: ProxyEvaluator) -> None:
-    """Fails where decoders of a space do not decode the same latents.
-
-    Raises:
-        SetupError: says what to do.
-    """
-    codes = space.sample(np.random.default_rng(0), _COMPARED)
-    designs = [proxy.design_of(space, space.architecture(code)) for code in codes]
-    encoders = {
-        frozenset(s for n, s in _signatures(d) if not n.startswith(DECODER)) for d in designs
-    }
-    if len(encoders) > 1:
-        raise SetupError(
-            f"supernet: {space.name} searches encoders too; name an anchor with shared_steps: 0,"
-            " or fix the encoder in the space"
-        )
-
-
-def _signatures(design: Design) -> Iterator[tuple[str, str]]:
-    return ((name, f"{name} {block.signature}") for name, block in design.blocks.items())
 
 
 @lru_cache(maxsize=2)

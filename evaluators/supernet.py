@@ -100,6 +100,18 @@ class Supernet(nn.Module):
             if is_of_decoder(name) and name in given:
                 tensor.copy_(given[name])
 
+    @torch.no_grad()
+    def take(self, codec: Codec) -> None:
+        """Copies a codec's decoder into its slice.
+
+        Args:
+            codec: of the space.
+        """
+        values = codec.state_dict()
+        for name, view in self.slices(codec.design, codec.steps).items():
+            if name in values:  # bases are in no state
+                view.copy_(values[name])
+
     def slices(self, design: Design, steps: nn.ModuleDict) -> dict[str, Tensor]:
         """Views of these weights by their names in a `Codec` of a design.
 

@@ -21,7 +21,7 @@ from evaluators.proxy import ProxyEvaluator
 from evaluators.supernet import Supernet, decoder_blocks, place_of, sliced
 from evaluators.supernet_file import load_supernet, save_supernet, supernet_about
 from evaluators.supernet_training import SupernetRecipe, extremes, train_supernet
-from search_spaces.codec.model import Codec, one_hot
+from search_spaces.codec.model import Codec, is_of_decoder, one_hot
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
 
@@ -249,6 +249,30 @@ def test_what_is_no_supernet_of_the_space_is_one_line(
 def test_a_space_that_searches_encoders_needs_an_anchor(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"searches encoders too; name an anchor"):
         SHORT.supernet_file(load_space("codec"), tmp_path)
+
+
+def test_what_is_taken_is_given_back(tiny: SearchSpace) -> None:
+    supernet = randomised(Supernet(tiny))
+    (architecture,) = drawn(tiny, 1, seed=2)
+    codec, other = (Codec(tiny.design(architecture)) for _ in range(2))
+    supernet.take(codec)
+    supernet.give(other)
+    decoders = [
+        {n: v for n, v in c.state_dict().items() if is_of_decoder(n)} for c in (codec, other)
+    ]
+    assert decoders[0]
+    for name, value in decoders[0].items():
+        assert torch.equal(value, decoders[1][name]), name
+
+
+def test_a_supernet_begins_from_an_anchor(tiny: SearchSpace, folder: Path, tmp_path: Path) -> None:
+    whole = replace(SHORT.from_scratch, steps=80).evaluate(tiny, tiny.reference, folder, 0)
+    begun = replace(
+        SHORT, anchor=whole["codec"], shared_steps=0, supernet_steps=1, learning_rate=1e-9
+    )
+    score = begun.evaluate(tiny, tiny.reference, tmp_path, 0, fidelities=(0.02,))
+    assert score["learned_gain_db"] == pytest.approx(whole["learned_gain_db"], abs=0.01)
+    assert whole["learned_gain_db"] > 0.02
 
 
 @pytest.mark.parametrize(

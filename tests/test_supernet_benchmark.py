@@ -22,7 +22,13 @@ def test_supernet_benchmark_goes_from_a_table_to_its_figures(tmp_path: Path) -> 
         score = {name: float(rng.normal()) for name in metrics}
         score |= {"learned_gain_db": 0.1, "train_seconds": 30.0}
         rungs = {"0.5": score, "1": score}
-        row = {"code": code, "rungs": rungs, "prices": {"kmacs_per_pixel": float(sum(code))}}
+        choices = dict(space.architecture(code).choices)
+        row = {
+            "code": code,
+            "choices": choices,
+            "rungs": rungs,
+            "prices": {"kmacs_per_pixel": float(sum(code))},
+        }
         rows.append(score | row)
     table = {"space": "tiny", "steps": 4, "batch": 2, "crops": 4, "fidelities": [0.5, 1.0]}
     (tmp_path / "table.json").write_text(json.dumps({**table, "trained": rows}))
@@ -40,10 +46,12 @@ def test_supernet_benchmark_goes_from_a_table_to_its_figures(tmp_path: Path) -> 
     assert {stage: stages.count(stage) for stage in stages} == {
         "inherited": 3,
         "fine-tuned": 2,
+        "fine-tuned longer": 2,
         "long": 2,
         "parents": 2,
     }
-    assert result["steps"] == {"table": 4, "long": 8, "fine-tuned": 0, "supernet": 8}
+    steps = {"table": 4, "long": 8, "fine-tuned": 0, "fine-tuned longer": 2, "supernet": 8}
+    assert result["steps"] == steps
     assert result["cost"]["alone_seconds"] > 30
     taus = result["tau_with_long"]["bd_rate_psnr"]
     assert set(taus) >= {"inherited", "fine-tuned", "table, whole", "table, short", "kMACs"}

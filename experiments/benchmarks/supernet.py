@@ -8,7 +8,7 @@ supernet is trained for the table's space. Then
 - every architecture of the table is scored by inherited weights;
 - the first `--long` of them are trained alone for `--longer` times the table's steps: these are the
   truth that inherited scores, the table's own trainings and kMACs are ranked against;
-- the same are trained from inherited weights for a tenth of the table's steps;
+- the same are trained from inherited weights for a tenth of the table's steps, and for half;
 - the same are trained for as long as the table's short trainings, one after the other, each from
   the weights of the nearest one before it (`proxy: {parents: true}`).
 
@@ -37,7 +37,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from line_records import record, recorded
-from supernet_summary import FINE_TUNED, INHERITED, LONG, PARENTS, printed, summary
+from supernet_summary import (
+    FINE_TUNED,
+    INHERITED,
+    LONG,
+    PARENTS,
+    TUNED_LONGER,
+    printed,
+    summary,
+)
 
 from evaluators.inherited import SupernetEvaluator
 from evaluators.protocol import EvaluationError
@@ -50,7 +58,7 @@ METRICS = (
     "bd_rate_psnr", "bd_rate_ms_ssim", "bd_rate_lpips", "psnr", "ms_ssim", "lpips", "bpp_coded",
     "learned_gain_db",
 )  # fmt: skip
-_SHARES = {INHERITED: 0.001, FINE_TUNED: 0.1, LONG: 1.0, PARENTS: 1.0}
+_SHARES = {INHERITED: 0.001, FINE_TUNED: 0.1, TUNED_LONGER: 0.5, LONG: 1.0, PARENTS: 1.0}
 
 
 def main() -> None:
@@ -104,7 +112,7 @@ def _evaluator(stage: str, table: dict[str, Any], arguments: argparse.Namespace)
         short = round(table["steps"] * table["fidelities"][0])
         return ProxyEvaluator(**recipe, steps=short, parents=True)
     steps = table["steps"] * (arguments.longer if stage == LONG else 1)
-    supernet = {"supernet_steps": arguments.supernet_steps, "inherited": 0.01}
+    supernet = {"supernet_steps": arguments.supernet_steps, "inherited": 0.01, "fine_tuned": 0.5}
     return SupernetEvaluator(**recipe, **supernet, steps=steps)
 
 
@@ -138,7 +146,7 @@ def _document(
         "steps": {
             "table": table["steps"],
             "long": table["steps"] * arguments.longer,
-            "fine-tuned": round(table["steps"] * _SHARES[FINE_TUNED]),
+            **{n: round(table["steps"] * _SHARES[n]) for n in (FINE_TUNED, TUNED_LONGER)},
             "supernet": arguments.supernet_steps,
         },
         "supernet": about,

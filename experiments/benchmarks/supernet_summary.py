@@ -13,7 +13,8 @@ Floats = NDArray[np.float64]
 Lines = Sequence[Mapping[str, Any]]
 
 METRICS = ("bd_rate_psnr", "bd_rate_ms_ssim", "bd_rate_lpips")
-INHERITED, FINE_TUNED, LONG, PARENTS = "inherited", "fine-tuned", "long", "parents"
+INHERITED, LONG, PARENTS = "inherited", "long", "parents"
+FINE_TUNED, TUNED_LONGER = "fine-tuned", "fine-tuned longer"
 
 
 def summary(trained: Lines, lines: Mapping[str, Lines], supernet_seconds: float) -> dict[str, Any]:
@@ -24,32 +25,32 @@ def summary(trained: Lines, lines: Mapping[str, Lines], supernet_seconds: float)
         lines: by stage, in the order of the rows; of the later stages as many as were trained.
         supernet_seconds: that the supernet's training took.
     """
-    long = {tuple(line["code"]): line for line in lines[LONG] if "error" not in line}
-    inherited = {tuple(x["code"]): x for x in lines[INHERITED] if "error" not in x}
-    tuned = {tuple(x["code"]): x for x in lines[FINE_TUNED] if "error" not in x}
+    known = {
+        stage: {tuple(x["code"]): x for x in of_stage if "error" not in x}
+        for stage, of_stage in lines.items()
+    }
     rows = {tuple(row["code"]): row for row in trained}
-    heirs = {tuple(x["code"]): x for x in lines[PARENTS] if "error" not in x}
-    common = [code for code in long if code in inherited and code in tuned and code in heirs]
-    truth = [long[code] for code in common]
+    common = [code for code in known[LONG] if all(code in found for found in known.values())]
+    truth = [known[LONG][code] for code in common]
     guesses = {
-        "inherited": [inherited[code] for code in common],
-        "fine-tuned": [tuned[code] for code in common],
+        **{n: [known[n][code] for code in common] for n in (INHERITED, FINE_TUNED, TUNED_LONGER)},
         "table, whole": [rows[code] for code in common],
         "table, short": [_short(rows[code]) for code in common],
-        "table, short, from the nearest": [heirs[code] for code in common],
+        "table, short, from the nearest": [known[PARENTS][code] for code in common],
         "kMACs": [_kmacs(rows[code]) for code in common],
     }
-    every = [code for code in rows if code in inherited]
+    every = [code for code in rows if code in known[INHERITED]]
+    inherited = [known[INHERITED][code] for code in every]
     return {
         "tau_with_long": {
-            metric: {name: _tau(known, truth, metric) for name, known in guesses.items()}
+            metric: {name: _tau(guess, truth, metric) for name, guess in guesses.items()}
             for metric in METRICS
         },
         "tau_with_table": {
             metric: {
-                name: _tau(known, [rows[code] for code in every], metric)
-                for name, known in {
-                    "inherited": [inherited[code] for code in every],
+                name: _tau(guess, [rows[code] for code in every], metric)
+                for name, guess in {
+                    "inherited": inherited,
                     "table, short": [_short(rows[code]) for code in every],
                     "kMACs": [_kmacs(rows[code]) for code in every],
                 }.items()
@@ -59,15 +60,19 @@ def summary(trained: Lines, lines: Mapping[str, Lines], supernet_seconds: float)
         "architectures": {"long": len(common), "table": len(every)},
         "spread_percent": {m: float(np.std([x[m] for x in truth], ddof=1)) for m in METRICS},
         "learned_gain_db": {
-            "inherited": _quantiles([inherited[code] for code in every]),
-            "fine-tuned": _quantiles(list(tuned.values())),
+            "inherited": _quantiles(inherited),
+            **{n: _quantiles(list(known[n].values())) for n in (FINE_TUNED, TUNED_LONGER)},
             "table, short": _quantiles([_short(rows[code]) for code in every]),
-            "table, short, from the nearest": _quantiles(list(heirs.values())),
+            "table, short, from the nearest": _quantiles(list(known[PARENTS].values())),
             "table, whole": _quantiles([rows[code] for code in every]),
             "long": _quantiles(truth),
         },
-        "fine_tuned_at_least_as_good": _at_least_as_good(tuned, rows),
-        "inherited_at_least_as_good": _at_least_as_good(inherited, rows),
+        "fine_tuned_at_least_as_good": _at_least_as_good(known[FINE_TUNED], rows),
+        "inherited_at_least_as_good": _at_least_as_good(known[INHERITED], rows),
+        "worth_of_choices_db": {
+            "inherited": worth_of_choices([rows[c] for c in every], inherited),
+            "table, whole": worth_of_choices([rows[c] for c in every], [rows[c] for c in every]),
+        },
         "cost": _cost(trained, lines, supernet_seconds),
     }
 
@@ -91,6 +96,29 @@ def printed(document: Mapping[str, Any]) -> list[str]:
         f" trained alone {cost['alone_seconds']:.1f} s: even after {cost['even_after']:.0f}",
     ]
     return lines
+
+
+def worth_of_choices(rows: Lines, scores: Lines) -> dict[str, float]:
+    """Main effects on the learned gain: what each choice brings over its parameter's first one.
+
+    Args:
+        rows: with `choices`; least squares over all of them, a choice being there or not.
+        scores: with `learned_gain_db`, in the same order.
+    """
+    options: dict[str, set[Any]] = {}
+    for row in rows:
+        for name, choice in row["choices"].items():
+            options.setdefault(name, set()).add(choice)
+    names = [(n, c) for n, known in options.items() for c in sorted(known, key=_order)[1:]]
+    given = np.array([[row["choices"].get(n) == c for n, c in names] for row in rows], dtype=float)
+    gains = np.array([score["learned_gain_db"] for score in scores])
+    columns = np.column_stack([np.ones(len(rows)), given])
+    worth = np.linalg.lstsq(columns, gains, rcond=None)[0][1:]
+    return {f"{n} {c}": round(float(w), 3) for (n, c), w in zip(names, worth, strict=True)}
+
+
+def _order(choice: Any) -> tuple[bool, Any]:
+    return isinstance(choice, str), choice
 
 
 def _tau(known: Lines, truth: Lines, metric: str) -> dict[str, float] | None:
