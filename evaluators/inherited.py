@@ -27,7 +27,6 @@ from search_spaces.blocks import Design
 from search_spaces.codec.model import Codec
 from search_spaces.space import Architecture, SearchSpace
 
-
 INHERITED, FINE_TUNED, SCRATCH = "inherited", "fine-tuned", "from scratch"
 _TUNING_RATE = 0.1  # of that from scratch: more undoes what was learned (0.07 dB in 50 steps)
 
