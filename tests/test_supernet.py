@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evaluators import shared
+from evaluators import shared, supernet_run
 from evaluators.cache import TrainingCache
 from evaluators.candidates import SHARED_WEIGHTS
 from evaluators.inherited import FINE_TUNED, INHERITED, SCRATCH, SupernetEvaluator
@@ -161,28 +161,61 @@ def test_a_training_that_broke_off_goes_on_to_the_same_weights(
         assert torch.equal(value, in_two.state_dict()[name]), name
 
 
-def test_a_fidelity_says_where_its_weights_come_from(tiny: SearchSpace, folder: Path) -> None:
+def test_a_supernet_that_broke_off_goes_on_with_its_curve(
+    tiny: SearchSpace, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluators.supernet_training._CHECKPOINT_EVERY", 3)
+    brief = replace(SHORT, supernet_steps=8)
+    watch = supernet_run._Watch.__call__
+
+    def stop(self: Any, step: int, steps: int) -> None:
+        if step == 5:
+            raise Stopped
+        watch(self, step, steps)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(supernet_run._Watch, "__call__", stop)
+        with pytest.raises(Stopped):
+            brief.supernet_file(tiny, folder)
+    file = brief.trained_file(folder)
+    assert not file.exists()
+    assert brief.supernet_file(tiny, folder) == file
+    about = supernet_about(file)
+    assert [entry["step"] for entry in about["curve"]] == list(range(1, 9))
+    seconds = [entry["seconds"] for entry in about["curve"]]
+    assert seconds == sorted(seconds)
+    assert not file.with_suffix(".checkpoint").exists()
+
+
+@pytest.fixture(scope="module")
+def scores(tiny: SearchSpace, folder: Path) -> dict[float, dict[str, Any]]:
+    """One architecture at every kind of fidelity."""
     (architecture,) = drawn(tiny, 1)
-    found = {}
+    return {
+        share: SHORT.evaluate(tiny, architecture, folder, 0, fidelities=(share,))
+        for share in (0.02, 0.2, 1.0)
+    }
+
+
+def test_a_fidelity_says_where_its_weights_come_from(scores: dict[float, dict[str, Any]]) -> None:
     for share, weights, steps in ((0.02, INHERITED, 0), (0.2, FINE_TUNED, 8), (1.0, SCRATCH, 40)):
-        score = SHORT.evaluate(tiny, architecture, folder, 0, fidelities=(share,))
+        score = scores[share]
         assert (score["weights"], score["steps"]) == (weights, steps)
         assert set(SHORT.metrics) <= score.keys()
         assert [p["level"] for p in score["rd_points"]] == [1, 3, 5, 7]
-        found[share] = score
-    rates = {share: [p["bpp_coded"] for p in s["rd_points"]] for share, s in found.items()}
+    rates = {share: [p["bpp_coded"] for p in s["rd_points"]] for share, s in scores.items()}
     assert rates[0.02] == rates[0.2] == rates[1.0]  # one encoder
-    assert len({s["psnr"] for s in found.values()}) == 3
+    assert len({s["psnr"] for s in scores.values()}) == 3
 
 
-def test_from_scratch_is_what_the_proxy_scores(tiny: SearchSpace, folder: Path) -> None:
-    (architecture,) = drawn(tiny, 1)
+def test_from_scratch_is_what_the_proxy_scores(
+    tiny: SearchSpace, folder: Path, scores: dict[float, dict[str, Any]]
+) -> None:
     proxy = SHORT.from_scratch
     assert type(proxy) is ProxyEvaluator
-    proxys = proxy.evaluate(tiny, architecture, folder, 0)
-    score = SHORT.evaluate(tiny, architecture, folder, 0)
-    assert score["rd_points"] == proxys["rd_points"]
-    assert score["bd_rate_psnr"] == proxys["bd_rate_psnr"]
+    again = proxy.evaluate(tiny, drawn(tiny, 1)[0], folder, 0)
+    assert scores[1.0]["rd_points"] == again["rd_points"]
+    assert scores[1.0]["bd_rate_psnr"] == again["bd_rate_psnr"]
 
 
 def test_the_reference_is_compared_with_itself_at_every_fidelity(
@@ -203,15 +236,14 @@ def test_inherited_scores_leave_no_files(tiny: SearchSpace, folder: Path) -> Non
 
 
 def test_a_given_supernet_scores_alike_in_another_study(
-    tiny: SearchSpace, folder: Path, tmp_path: Path
+    tiny: SearchSpace, folder: Path, tmp_path: Path, scores: dict[float, dict[str, Any]]
 ) -> None:
     given = replace(SHORT, supernet=str(SHORT.trained_file(folder)))
     given.check()
     (architecture,) = drawn(tiny, 1)
     for share in (0.02, 0.2):
-        own = SHORT.evaluate(tiny, architecture, folder, 0, fidelities=(share,))
         other = given.evaluate(tiny, architecture, tmp_path, 0, fidelities=(share,))
-        assert other["rd_points"] == own["rd_points"]
+        assert other["rd_points"] == scores[share]["rd_points"]
     assert not list(tmp_path.glob("supernet-*"))  # nothing was trained
 
 
