@@ -206,7 +206,7 @@ def _levels(spent: list[float], shares: list[float], evaluations: int) -> dict[s
 def _document(runs: list[Run], arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "searchers": list(arguments.searchers),
-        "seeds": [arguments.first, arguments.first + arguments.seeds - 1],
+        "seeds": [min(run["seed"] for run in runs), max(run["seed"] for run in runs)],
         "machine": f"{platform.machine()} {platform.system()}, one thread a search",
         "python": platform.python_version(),
         "versions": {n: version(n) for n in ("numpy", "scikit-learn", "pymoo", "optuna")},

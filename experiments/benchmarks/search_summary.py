@@ -103,23 +103,25 @@ def _middle(ordered: Values) -> Values:
 
 
 def printed(lines: list[dict[str, Any]], found: list[dict[str, Any]]) -> Iterator[str]:
-    """One table, at most 100 columns wide."""
+    """One table, at most 100 columns wide; with the number of seeds where there were fewer."""
     for setting, workers in dict.fromkeys((x["setting"], x["workers"]) for x in lines):
         rows = [x for x in lines if (x["setting"], x["workers"]) == (setting, workers)]
         counts = COLUMNS if setting.startswith("synth") else COLUMNS_OF_TABLE
         counts = [n for n in counts if n in rows[0]["share"]]
         yield f"\n{setting}, {workers} at a time: median share of the true hypervolume [95 %]"
         head = "".join(f"{'at ' + n:>7}" for n in counts)
-        yield f"{'searcher':24}{head}" + "".join(f"{'to ' + n:>16}" for n in rows[0]["to"])
+        yield f"{'searcher':27}{head}" + "".join(f"{'to ' + n:>15}" for n in rows[0]["to"])
         for row in rows:
             shares = (row["share"].get(n, {"median": None})["median"] for n in counts)
             at = "".join(f"{'' if share is None else format(share, '.3f'):>7}" for share in shares)
-            yield f"{row['searcher']:24}{at}" + "".join(map(_interval, row["to"].values()))
+            fewer = row["seeds"] < max(x["seeds"] for x in rows)
+            name = row["searcher"] + (f" ({row['seeds']})" if fewer else "")
+            yield f"{name:27}{at}" + "".join(map(_interval, row["to"].values()))
     yield ""
     for goal in found:
         yield json.dumps(goal)
 
 
 def _interval(of: dict[str, float | None]) -> str:
-    middle, low, high = ("-" if x is None else f"{x:g}" for x in of.values())
-    return f"{f'{middle} [{low}, {high}]':>16}"
+    middle, low, high = ("-" if x is None else f"{x:.0f}" for x in of.values())
+    return f"{f'{middle} [{low}, {high}]':>15}"
