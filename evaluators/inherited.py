@@ -20,7 +20,7 @@ from evaluators.proxy import ProxyEvaluator, key_of
 from evaluators.settings import ProxySettings
 from evaluators.stopping import NO_BAR
 from evaluators.supernet import Supernet
-from evaluators.supernet_file import load_shared_part, load_supernet
+from evaluators.supernet_file import load_shared_part, load_supernet, supernet_about
 from evaluators.supernet_run import make_supernet
 from evaluators.supernet_training import SupernetRecipe
 from search_spaces.blocks import Design
@@ -85,8 +85,13 @@ class SupernetEvaluator(ProxyEvaluator):
             SetupError: one of them is missing.
         """
         super().check()
-        if self.supernet is not None and not Path(self.supernet).is_file():
-            raise SetupError(f"supernet: no file {self.supernet}; train one: nas supernet EXP.yaml")
+        if self.supernet is None:
+            return
+        trained = supernet_about(Path(self.supernet))["levels"]
+        if missing := sorted(set(self.levels) - set(trained)):
+            raise SetupError(
+                f"levels: {self.supernet} was trained at {trained} only, not at {missing}"
+            )
 
     def prepare(self, space: SearchSpace, directory: Path) -> None:
         """Trains what all decoders share, the supernet, and the reference from scratch."""

@@ -261,8 +261,10 @@ def test_what_is_no_supernet_of_the_space_is_one_line(
     file = SHORT.trained_file(folder)
     with pytest.raises(SetupError, match="of the space 'tiny', not of 'pico_decoder'"):
         load_supernet(file, load_space("pico_decoder"))
-    with pytest.raises(SetupError, match="no file"):
+    with pytest.raises(SetupError, match="none: "):
         replace(SHORT, supernet=str(tmp_path / "none")).check()
+    with pytest.raises(SetupError, match=r"trained at \[1, 3, 5, 7\] only, not at \[0, 2\]"):
+        replace(SHORT, supernet=str(file), levels=(0, 1, 2, 3), level=3).check()
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(SetupError, match="not a safetensors file"):

@@ -10,6 +10,9 @@ import toy
 import yaml
 from test_report import CHROMIUM, needs_chromium
 
+from nas.record.records import Trial
+from nas.record.store import TrialStore
+
 PROXY: dict[str, Any] = {
     "steps": 20, "shared_steps": 10, "batch": 2, "crops": 4, "vgg_crops": 0,
     "perceptual_weight": 0,
@@ -39,6 +42,10 @@ def run(folder: Path, *arguments: str) -> str:
     done = toy.nas(folder, *arguments, timeout_seconds=400)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
+
+
+def recorded(folder: Path, study: str) -> list[Trial]:
+    return TrialStore.open(f"sqlite:///{folder}/runs/nas.db", study).trials()
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +80,15 @@ def test_retargeting_scores_unseen_ones_and_tunes_the_best(folder: Path) -> None
     front = toy.json_of(folder, "front", OTHER)
     assert (front["trials"]["complete"], front["trials"]["partial"]) == (2, 8)
     assert front["budget"] == {"iphone-17-pro-max": {"encode_ms": 230.0, "decode_ms": 120.0}}
-    trials = [toy.json_of(folder, "show", OTHER, str(i)) for i in range(10)]
-    assert all(trial["decode_ms"] <= 120 for trial in trials)
+    assert {entry["weights"] for entry in front["front"]} == {"fine-tuned"}
+    trials = recorded(folder, OTHER)
+    assert len(trials) == 10
+    assert all(trial.price["decode_ms"] <= 120 for trial in trials)
     for trial in trials:
-        assert trial["weights"] == ("fine-tuned" if trial["fidelity"] == 1 else "inherited")
+        assert trial.metrics["weights"] == ("fine-tuned" if trial.scored else "inherited")
     # The old front is among what is scored.
     old = {entry["key"] for entry in toy.json_of(folder, "retarget", "base", *LIMITS)["front"]}
-    assert old <= {trial["key"] for trial in trials}
+    assert old <= {trial.key for trial in trials}
 
 
 @needs_chromium
@@ -111,11 +120,10 @@ def test_a_search_climbs_from_inherited_to_trained(folder: Path) -> None:
         trials=9,
     )
     run(folder, "search", "base.yaml")
-    trials = [toy.json_of(folder, "show", "rungs", str(i)) for i in range(9)]
-    expected = {0.2: "inherited", 0.5: "fine-tuned", 1.0: "from scratch"}
-    assert {t["fidelity"]: t["weights"] for t in trials} == expected
-    steps = {t["fidelity"]: t["steps"] for t in trials}
-    assert steps == {0.2: 0, 0.5: 10, 1.0: 20}
+    trials = recorded(folder, "rungs")
+    expected = {0.2: ("inherited", 0), 0.5: ("fine-tuned", 10), 1.0: ("from scratch", 20)}
+    found = {t.fidelity: (t.metrics["weights"], t.metrics["steps"]) for t in trials}
+    assert found == expected
 
 
 @pytest.mark.parametrize(
