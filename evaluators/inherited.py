@@ -61,8 +61,10 @@ class SupernetEvaluator(ProxyEvaluator):
         super().__post_init__()
         if self.training != "decoder":
             raise ValueError("training: a supernet shares decoders; decoder")
-        if self.supernet_steps < 1 or self.drawn < 0 or not 0 <= self.distillation <= 1:
-            raise ValueError("supernet_steps: at least 1; drawn: at least 0; distillation: 0 to 1")
+        if min(self.supernet_steps, self.drawn, self.sandwich_every) < 1:
+            raise ValueError("supernet_steps, drawn, sandwich_every: at least 1 each")
+        if not 0 <= self.distillation <= 1:
+            raise ValueError("distillation: 0 to 1")
         if self.parents:
             raise ValueError("parents: candidates inherit from the supernet; leave it out")
         if not 0 <= self.inherited <= self.fine_tuned <= 1:

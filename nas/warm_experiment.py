@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from evaluators.settings import ProxySettings
-from nas.experiment_file import ExperimentError, ExperimentFile
+from nas.experiment_file import FUNNEL, ExperimentError, ExperimentFile
 from nas.pricing.budget import Gate
 from nas.pricing.setup import is_path
 from nas.record.entries import document_of
@@ -90,6 +90,8 @@ def write_warm_experiment(
         taken = inheriting.tuned
         whole = {**content, **changes, **_inherited(content, store, gate, inheriting, more)}
         whole.pop("warm_start", None)
+        if whole.get("searcher", {}).get("name") == FUNNEL:
+            del whole["searcher"]  # it has fidelities of its own
     if isinstance(whole.get("margin"), dict) and known not in whole["margin"]:
         del whole["margin"]
     # Beside the old one: paths that are relative to it hold there.

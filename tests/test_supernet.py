@@ -314,6 +314,8 @@ def test_a_supernet_begins_from_an_anchor(tiny: SearchSpace, folder: Path, tmp_p
     [
         ("training", "joint", "a supernet shares decoders"),
         ("supernet_steps", 0, "at least 1"),
+        ("drawn", 0, "at least 1"),
+        ("sandwich_every", 0, "at least 1"),
         ("distillation", 1.5, "0 to 1"),
         ("inherited", 0.5, "ascending"),
     ],

@@ -10,8 +10,12 @@ import toy
 import yaml
 from test_report import CHROMIUM, needs_chromium
 
+from nas.experiment import load_experiment
 from nas.record.records import Trial
 from nas.record.store import TrialStore
+from nas.retarget import device_gate
+from nas.warm_experiment import Inheriting, write_warm_experiment
+from search_spaces.load import load_space
 
 PROXY: dict[str, Any] = {
     "steps": 20, "shared_steps": 10, "batch": 2, "crops": 4, "vgg_crops": 0,
@@ -89,6 +93,19 @@ def test_retargeting_scores_unseen_ones_and_tunes_the_best(folder: Path) -> None
     # The old front is among what is scored.
     old = {entry["key"] for entry in toy.json_of(folder, "retarget", "base", *LIMITS)["front"]}
     assert old <= {trial.key for trial in trials}
+
+
+def test_a_funnels_study_is_searched_on_by_the_default_searcher(folder: Path) -> None:
+    store = TrialStore.open(f"sqlite:///{folder}/runs/nas.db", "base")
+    gate = device_gate(store.record(), load_space("tiny"), None, {"decode_ms": 100.0})
+    write(folder, searcher={"name": "funnel", "kmacs_per_pixel": [1, 20]})
+    inheriting = Inheriting(folder / "net.safetensors", 2)
+    file = write_warm_experiment(store, gate, None, None, 50, inheriting=inheriting)
+    write(folder)
+    experiment = load_experiment(file)
+    assert (experiment.searcher, experiment.fidelities) == ("nsga2", (0.04, 1.0))
+    assert experiment.trials == 52
+    assert experiment.limits == {"iphone-17-pro-max": {"encode_ms": 230.0, "decode_ms": 100.0}}
 
 
 @needs_chromium
