@@ -48,17 +48,23 @@ class Retargeted:
     held: Values
     inside: NDArray[np.bool_]
 
-    def trial(self, row: int) -> Trial:
-        """With the present device's prices; its blocks, which are another one's, left out."""
+    def entry(self, row: int) -> dict[str, Any]:
+        """As `entries.entry`, with the present device's prices."""
         (device,) = self.record.limits
         latency = dict(zip(self.names, self.prices[row].tolist(), strict=True))
-        price = {**self.trials[row].price, **latency, "latency": {device: latency}}
-        return replace(self.trials[row], price=price, blocks={})
+        return {**entry(self.trials[row]), **latency, "latency": {device: latency}}
 
-    def scored(self) -> list[Trial]:
-        """Full results inside the budget."""
-        rows = np.flatnonzero(self.inside)
-        return [self.trial(row) for row in rows if self.trials[row].scored]
+    def document(self, study: str) -> dict[str, Any]:
+        """As `entries.study_document`, of the full results inside the budget."""
+        rows = [row for row in np.flatnonzero(self.inside) if self.trials[row].scored]
+        nothing_proposed = {"proposed": 0, "over_budget": 0}  # against this budget
+        return document_of(
+            study,
+            self.record,
+            [self.trials[row] for row in rows],
+            nothing_proposed,
+            [self.entry(row) for row in rows],
+        )
 
 
 def recorded_space(record: StudyRecord, stated: str | None = None) -> SearchSpace:
@@ -158,8 +164,7 @@ def retarget_document(store: TrialStore, gate: Gate) -> dict[str, Any]:
     """
     record, trials = store.record(), store.trials()
     found = retargeted(record, trials, gate)
-    nothing_proposed = {"proposed": 0, "over_budget": 0}  # against this budget
-    document = document_of(store.name, found.record, found.scored(), nothing_proposed)
+    document = found.document(store.name)
     scored = sum(trial.scored for trial in trials)
     document["retargeted"] = {
         "device": next(iter(gate.limits)),
@@ -208,7 +213,7 @@ def sweep_document(
     rows = []
     for most in limits:
         inside = np.flatnonzero(costs <= most)
-        best = entry(found.trial(best_first[inside[0]])) if len(inside) else None
+        best = found.entry(best_first[inside[0]]) if len(inside) else None
         rows.append({"limit": most, "inside": len(inside), "best": best})
     return {
         "study": store.name,

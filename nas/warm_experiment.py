@@ -18,7 +18,6 @@ from evaluators.settings import ProxySettings
 from nas.experiment_file import FUNNEL, ExperimentError, ExperimentFile
 from nas.pricing.budget import Gate
 from nas.pricing.setup import is_path
-from nas.record.entries import document_of
 from nas.record.storage import StudyError
 from nas.record.store import TrialStore
 from nas.retarget import codes_of, retargeted, table_source
@@ -110,8 +109,7 @@ def _inherited(
     content: Mapping[str, Any], store: TrialStore, gate: Gate, inheriting: Inheriting, more: int
 ) -> dict[str, Any]:
     """Keys that score by a supernet: all by inherited weights, the best trained briefly."""
-    front = retargeted(store.record(), store.trials(), gate)
-    best = document_of(store.name, front.record, front.scored(), {})["front"]
+    best = retargeted(store.record(), store.trials(), gate).document(store.name)["front"]
     given = dict(content.get("proxy", {}))
     kept = {n: x for n, x in given.items() if n not in ("stop_early", "decoder_first", "parents")}
     share = min(inheriting.tuned / more, 0.5)

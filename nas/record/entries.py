@@ -39,10 +39,15 @@ def study_document(store: TrialStore) -> dict[str, Any]:
 
 
 def document_of(
-    study: str, record: StudyRecord, trials: Sequence[Trial], proposals: Mapping[str, int]
+    study: str,
+    record: StudyRecord,
+    trials: Sequence[Trial],
+    proposals: Mapping[str, int],
+    entries: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """As `study_document`, of trials that may have been priced anew."""
-    entries = [entry(trial) for trial in trials if trial.scored]
+    """As `study_document`; with `entries`, of scored trials that were priced anew."""
+    if entries is None:
+        entries = [entry(trial) for trial in trials if trial.scored]
     best = pareto.front(entries, record.objectives)
     on_front = {e["trial"] for e in best}
     return {
