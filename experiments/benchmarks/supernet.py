@@ -149,13 +149,13 @@ def _document(
             **{n: round(table["steps"] * _SHARES[n]) for n in (FINE_TUNED, TUNED_LONGER)},
             "supernet": arguments.supernet_steps,
         },
-        "supernet": about,
+        "supernet": {name: x for name, x in about.items() if name != "data"},  # a folder of ours
         **summary(table["trained"], lines, about["seconds"]),
         "machine": f"{platform.machine()} {platform.system()}, one thread",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "numpy", "scipy", "nas-codecs")},
         "seed": 0,
-        "command": "python experiments/benchmarks/supernet.py --data FOLDER",
+        "command": f"python experiments/benchmarks/supernet.py --data FOLDER --long {arguments.long}",
         "runs": [line for stage in lines.values() for line in stage],
     }
 
