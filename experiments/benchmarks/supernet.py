@@ -155,7 +155,8 @@ def _document(
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "numpy", "scipy", "nas-codecs")},
         "seed": 0,
-        "command": f"python experiments/benchmarks/supernet.py --data FOLDER --long {arguments.long}",
+        "command": "python experiments/benchmarks/supernet.py --data FOLDER"
+        f" --long {arguments.long}",
         "runs": [line for stage in lines.values() for line in stage],
     }
 
