@@ -61,6 +61,11 @@ class Recipe:
         joins = self.perceptual_from if self.perceptual_weight else 1.0
         return int(min(joins, 1 - _DECAY) * self.steps)
 
+    def lpips_weight(self, step: int) -> float:
+        """Of LPIPS in the loss at a step."""
+        joined = step >= self.perceptual_from * self.steps
+        return self.perceptual_weight if joined else 0.0
+
     def rate_factor(self, step: int) -> float:
         """Share of the learning rate: warm-up, constant, linear decay over the last quarter."""
         decay = max(0.02, (1 - step / self.steps) / _DECAY)
@@ -170,8 +175,7 @@ def train_decoder(
 
 def _step(run: Run, cache: TrainingCache) -> None:
     recipe, device = cast(Recipe, run.recipe), run.trained[0].device
-    perceptual = run.step >= recipe.perceptual_from * recipe.steps
-    weight = recipe.perceptual_weight if perceptual else 0.0
+    weight = recipe.lpips_weight(run.step)
     loss = _loss(cast(Codec, run.codec), cache.draw(recipe.batch, run.rng), weight, device, run.rng)
     run.take_step(loss, "decoder: step %d of %d, error %.4f of linear")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from evaluators import candidates, perceptual
+from evaluators import candidates
 from evaluators.cache import TrainingCache
 from evaluators.candidates import Data, Start
 from evaluators.protocol import SetupError
@@ -135,10 +135,9 @@ class SupernetEvaluator(ProxyEvaluator):
         steps = 0 if share <= self.inherited else max(1, round(share * self.steps))
         file = self.supernet_file(space, directory)
         rate = _TUNING_RATE * self.decoder_recipe.learning_rate
-        settings = asdict(self.from_scratch) | {"steps": steps, "stop_early": False}
-        settings |= {"learning_rate": rate}
+        changes = {"steps": steps, "stop_early": False, "learning_rate": rate}
         given = "" if self.supernet is None else _digest(file, file.stat().st_mtime_ns)
-        heir = _Heir(**settings, supernet=str(file), given=given)
+        heir = _Heir(**asdict(self.from_scratch) | changes, supernet=str(file), given=given)
         return heir.evaluate(space, architecture, directory, seed)
 
     def supernet_file(self, space: SearchSpace, directory: Path) -> Path:
@@ -162,8 +161,8 @@ class SupernetEvaluator(ProxyEvaluator):
 
     @property
     def _key(self) -> str:
-        recipe = self._recipe, self.data, self.shared_steps, self.levels, self.seed, self.anchor
-        return key_of(*(asdict(r) if isinstance(r, SupernetRecipe) else r for r in recipe))
+        shared = self.data, self.shared_steps, self.levels, self.seed, self.anchor
+        return key_of(asdict(self._recipe), *shared)
 
     @property
     def _recipe(self) -> SupernetRecipe:
@@ -232,15 +231,10 @@ class _Heir(ProxyEvaluator):
         score = self._scored(self.trained(space, design, data, seed), data, None)
         return {
             **score,
-            "training": self.training,
-            "steps": 0,
-            "seed": seed,
+            **self._terms(data, seed),
             "weights": INHERITED,
             "curve": [],
             "score_seconds": time.monotonic() - began,
-            "device": str(data.device),
-            "precision": self.precision,
-            "lpips_backbone": perceptual.described("alex"),
         }
 
 

@@ -11,6 +11,18 @@ from search_spaces.space import Architecture, SearchSpace
 Direction = Literal["minimize", "maximize"]
 
 
+_LATER = {"parents": False}  # settings of the proxy that older studies know nothing of
+
+
+def without_later_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, of those that came later only what is not their default: older records then go on.
+
+    Args:
+        settings: of an evaluator, all of them.
+    """
+    return {n: x for n, x in settings.items() if n not in _LATER or x != _LATER[n]}
+
+
 class EvaluationError(RuntimeError):
     """A candidate that cannot be scored: it diverged or collapsed. Its trial is FAILED."""
 

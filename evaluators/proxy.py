@@ -33,7 +33,12 @@ from evaluators.devices import torch_device
 from evaluators.metrics import bd_rates
 from evaluators.parents import nearest_codec
 from evaluators.precision import at_precision
-from evaluators.protocol import Direction, SetupError, StoppedEarly
+from evaluators.protocol import (
+    Direction,
+    SetupError,
+    StoppedEarly,
+    without_later_defaults,
+)
 from evaluators.settings import ProxySettings
 from evaluators.stopping import NO_BAR, milestones
 from search_spaces.blocks import Design
@@ -224,9 +229,8 @@ class ProxyEvaluator(ProxySettings):
 
     @property
     def _settings(self) -> dict[str, Any]:
-        """All that a score hangs on; of settings that came later only what is not their default."""
-        later = {"parents": False}
-        return {n: x for n, x in asdict(self).items() if n not in later or x != later[n]}
+        """All that a score hangs on."""
+        return without_later_defaults(asdict(self))
 
     def data_in(self, directory: Path) -> Data:
         """What is trained and scored on.
@@ -294,16 +298,22 @@ class ProxyEvaluator(ProxySettings):
             score["learned_gain_db"] = gain_db(score["rd_points"], control)
         return {
             **score,
-            "training": self.training,
-            "steps": self.steps,
-            "seed": seed,
+            **self._terms(data, seed),
             "curve": trained.curve,
             "train_seconds": ended - began,
             "score_seconds": time.monotonic() - ended,
             "training_peak_bytes": _peak_bytes(),
+            "codec": str(file),
+        }
+
+    def _terms(self, data: Data, seed: int) -> dict[str, Any]:
+        """What a score was made under, for its record."""
+        return {
+            "training": self.training,
+            "steps": self.steps,
+            "seed": seed,
             "device": str(data.device),
             "precision": self.precision,
-            "codec": str(file),
             "lpips_backbone": perceptual.described("alex"),
         }
 

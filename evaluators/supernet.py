@@ -9,7 +9,7 @@ design, with views of these weights in place of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from evaluators.passes import refined
 from search_spaces.blocks import Block, Design
 from search_spaces.build import build_modules, module_name
 from search_spaces.codec.blocks import EfficientAttention, Scale, SqueezeExcite
-from search_spaces.codec.model import Codec, is_of_decoder
+from search_spaces.codec.model import Codec
 from search_spaces.parts import find_parts
 from search_spaces.space import SearchSpace
 
@@ -95,10 +95,8 @@ class Supernet(nn.Module):
         Args:
             codec: of the space; changed in place.
         """
-        given = self.slices(codec.design, codec.steps)
-        for name, tensor in codec.state_dict().items():
-            if is_of_decoder(name) and name in given:
-                tensor.copy_(given[name])
+        for own, view in self._beside(codec):
+            own.copy_(view)
 
     @torch.no_grad()
     def take(self, codec: Codec) -> None:
@@ -107,10 +105,15 @@ class Supernet(nn.Module):
         Args:
             codec: of the space.
         """
+        for own, view in self._beside(codec):
+            view.copy_(own)
+
+    def _beside(self, codec: Codec) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each tensor of a codec's decoder, and the view that stands for it here."""
         values = codec.state_dict()
         for name, view in self.slices(codec.design, codec.steps).items():
             if name in values:  # bases are in no state
-                view.copy_(values[name])
+                yield values[name], view
 
     def slices(self, design: Design, steps: nn.ModuleDict) -> dict[str, Tensor]:
         """Views of these weights by their names in a `Codec` of a design.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -148,16 +147,10 @@ def _require_one_encoder(space: SearchSpace, design_at: DesignAt) -> None:
         SetupError: says what to do.
     """
     codes = space.sample(np.random.default_rng(0), _COMPARED)
-    designs = [design_at(code) for code in codes]
-    encoders = {
-        frozenset(s for n, s in _signatures(d) if not n.startswith(DECODER)) for d in designs
-    }
+    built = [design_at(code).blocks.items() for code in codes]
+    encoders = {frozenset(x for x in blocks if not x[0].startswith(DECODER)) for blocks in built}
     if len(encoders) > 1:
         raise SetupError(
             f"supernet: {space.name} searches encoders too; name an anchor with shared_steps: 0,"
             " or fix the encoder in the space"
         )
-
-
-def _signatures(design: Design) -> Iterator[tuple[str, str]]:
-    return ((name, f"{name} {block.signature}") for name, block in design.blocks.items())

@@ -1,7 +1,8 @@
 """Training a supernet: the sandwich rule (Yu et al. 2019, arXiv 1903.05134) on cached latents.
 
-Every step trains the largest decoder, the smallest and a few drawn ones on the same crops. The
-largest learns from the photographs; the others also from what the largest makes of the crops.
+A step trains a drawn decoder; every eighth one the largest and the smallest too, on the same crops.
+The largest learns from the photographs; the others then also from what the largest makes of the
+crops.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import cast
 
@@ -116,7 +118,7 @@ def train_supernet(
 
 
 def _mean_loss(supernet: Supernet, designs: Sequence[Design], batch: Batch, run: Run) -> Tensor:
-    weight = _perceptual_weight(run)
+    weight = cast(SupernetRecipe, run.recipe).lpips_weight(run.step)
     images = (_decoded(supernet, design, batch) for design in designs)
     return torch.stack([loss_of(i, batch.pixels, batch, weight) for i in images]).mean()
 
@@ -125,7 +127,8 @@ def _sandwich_loss(
     supernet: Supernet, largest: Design, others: Sequence[Design], batch: Batch, run: Run
 ) -> Tensor:
     """Mean loss of the largest decoder and the others, which learn from it too."""
-    weight, share = _perceptual_weight(run), cast(SupernetRecipe, run.recipe).distillation
+    recipe = cast(SupernetRecipe, run.recipe)
+    weight, share = recipe.lpips_weight(run.step), recipe.distillation
     taught = _decoded(supernet, largest, batch)
     losses, teacher = [loss_of(taught, batch.pixels, batch, weight)], taught.detach().float()
     for design in others:
@@ -135,12 +138,7 @@ def _sandwich_loss(
     return torch.stack(losses).mean()
 
 
-def _perceptual_weight(run: Run) -> float:
-    recipe = cast(SupernetRecipe, run.recipe)
-    joined = run.step >= recipe.perceptual_from * recipe.steps
-    return recipe.perceptual_weight if joined else 0.0
-
-
+@lru_cache(maxsize=2)  # who trains a supernet, watches it and begins it asks for the same
 def extremes(space: SearchSpace) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Codes of the decoder with the fewest and of that with the most multiply-adds.
 

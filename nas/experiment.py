@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators.protocol import Direction, Evaluator
+from evaluators.protocol import Direction, Evaluator, without_later_defaults
 from latency.table import LatencyTable
 from nas.experiment_file import DEFAULT_OBJECTIVES as DEFAULT_OBJECTIVES
 from nas.experiment_file import FUNNEL, ExperimentFile, SearcherFile
@@ -43,7 +43,6 @@ _SHARED = (
     "anchor",
     "supernet",
 )  # settings of the evaluator at the top level
-_LATER = {"parents": False}  # settings of the proxy that older studies were recorded without
 _FULL = (FULL,)
 
 
@@ -301,9 +300,7 @@ def _identity(
         "searcher": _searcher_identity(document.searcher),
         "evaluator": document.evaluator,
         "data": document.data or SAMPLE,
-        "proxy": {
-            k: v for k, v in settings.items() if k not in _SHARED and _LATER.get(k, ...) != v
-        },
+        "proxy": {k: v for k, v in without_later_defaults(settings).items() if k not in _SHARED},
         "seed": document.seed,
         **pricing_identity(document, tables, folder),
         **{name: value for name, value in later.items() if value != default[name]},
