@@ -46,6 +46,7 @@ SCORED_CROP = 192
 SHARED_WEIGHTS = "shared.safetensors"
 
 Start = Callable[[Codec, TrainingCache], None]
+JointStart = Callable[[Codec, Sequence[Photo]], None]
 
 
 @dataclass(frozen=True)
@@ -206,12 +207,30 @@ def from_anchor(anchor: Codec | None) -> Start:
     return start
 
 
+def jointly_from(anchor: Codec | None, recipe: joint.JointRecipe, seed: int) -> JointStart:
+    """A start of a whole codec with as much of an anchor as helps.
+
+    Args:
+        anchor: None fits the entropy model alone.
+        recipe: of the training that follows.
+        seed: of the fit.
+    """
+
+    def start(codec: Codec, training: Sequence[Photo]) -> None:
+        if anchor is None:
+            fit_entropy_model(codec, training, np.random.default_rng(seed))
+        else:
+            _inherit(codec, anchor, lambda: joint.distortion_loss(codec, training, recipe))
+
+    return start
+
+
 def joint_candidate(
     design: Design,
     data: Data,
     recipe: joint.JointRecipe,
     seed: int,
-    anchor: Codec | None,
+    start: JointStart,
     checkpoint: Path | None = None,
     bar: Mapping[str, float] = NO_BAR,
     branches: Sequence[Branch] = (),
@@ -223,7 +242,7 @@ def joint_candidate(
         data: of the study.
         recipe: of the training.
         seed: of first weights, crops, levels and noise.
-        anchor: whose weights it begins from.
+        start: gives it weights to begin from.
         checkpoint: that a training which broke off goes on from.
         bar: what each phase has to come to, see `evaluators.stopping`.
 
@@ -234,10 +253,7 @@ def joint_candidate(
     training, crops = data.training(), data.held_back()
     torch.manual_seed(seed)
     codec = Codec(design)
-    if anchor is None:
-        fit_entropy_model(codec, training, np.random.default_rng(seed))
-    else:
-        _inherit(codec, anchor, lambda: joint.distortion_loss(codec, training, recipe))
+    start(codec, training)
     watcher = Watcher(recipe.steps, recipe.perceptual_from, data.level, bar)
 
     def watch(step: int, current: Codec) -> None:

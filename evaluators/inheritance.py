@@ -138,6 +138,20 @@ def _copy_step(mine: nn.Module, theirs: nn.Module, block: Block, other: Block) -
             _copy_others(module, source)
 
 
+def two_halves(block: Block, parameter: str) -> int | None:
+    """The axis along which a parameter holds mu and then widths; None where it does not.
+
+    Args:
+        block: that has it.
+        parameter: its name in the block's module.
+    """
+    convolution, _, kind = parameter.rpartition(".")
+    axis = _TWO_HALVES.get(type(block), {}).get(convolution)
+    if _learned(block) < 2 or (kind == "bias" and axis != 0):
+        return None
+    return axis
+
+
 def _learned(block: Block) -> int:
     """How many values a latent a block's parameters hold."""
     return 1 + bool(getattr(block, "learned_width", False))

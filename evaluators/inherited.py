@@ -1,11 +1,11 @@
-"""Scores by weights that all decoders of a space share, and trainings that begin from them."""
+"""Scores by weights that a space's networks share, and trainings that begin from them."""
 
 from __future__ import annotations
 
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,17 @@ from filelock import FileLock
 
 from evaluators import candidates
 from evaluators.cache import TrainingCache
-from evaluators.candidates import Data, Start
+from evaluators.candidates import Data, JointStart, Start
+from evaluators.photos import Photo
 from evaluators.protocol import SetupError
 from evaluators.proxy import ProxyEvaluator, key_of
 from evaluators.settings import ProxySettings
 from evaluators.stopping import NO_BAR
 from evaluators.supernet import Supernet
+from evaluators.supernet_codecs import CodecsRecipe
 from evaluators.supernet_file import load_shared_part, load_supernet, supernet_about
 from evaluators.supernet_run import make_supernet
-from evaluators.supernet_training import SupernetRecipe
+from evaluators.supernet_training import DecodersRecipe
 from search_spaces.blocks import Design
 from search_spaces.codec.model import Codec
 from search_spaces.space import Architecture, SearchSpace
@@ -33,7 +35,9 @@ _TUNING_RATE = 0.1  # of that from scratch: more undoes what was learned (0.07 d
 
 @dataclass(frozen=True)
 class SupernetEvaluator(ProxyEvaluator):
-    """Scores decoders by a supernet's weights, as they are or after a short training.
+    """Scores codecs by a supernet's weights, as they are or after a short training.
+
+    `training: decoder` shares decoders behind one encoder, `training: joint` whole codecs.
 
     Which of it a fidelity gets is its share of `steps`: a search may begin with thousands of
     inherited scores and train from scratch what came first.
@@ -41,7 +45,7 @@ class SupernetEvaluator(ProxyEvaluator):
     Attributes:
         supernet: a file of `nas supernet`; None trains one for the study.
         supernet_steps: optimiser steps of that.
-        drawn: decoders that each of them trains.
+        drawn: networks that each of them trains.
         sandwich_every: steps from one that trains the largest and the smallest too to the next.
         distillation: share of the largest one's image in what the others learn from there.
         inherited: fidelities up to this are scored as they are inherited.
@@ -59,8 +63,8 @@ class SupernetEvaluator(ProxyEvaluator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.training != "decoder":
-            raise ValueError("training: a supernet shares decoders; decoder")
+        if self.decoder_first:
+            raise ValueError("decoder_first: candidates inherit from the supernet; leave it out")
         if min(self.supernet_steps, self.drawn, self.sandwich_every) < 1:
             raise ValueError("supernet_steps, drawn, sandwich_every: at least 1 each")
         if not 0 <= self.distillation <= 1:
@@ -133,11 +137,7 @@ class SupernetEvaluator(ProxyEvaluator):
             score = proxy.evaluate(space, architecture, directory, seed, bar, own)
             return score | {"weights": SCRATCH}
         steps = 0 if share <= self.inherited else max(1, round(share * self.steps))
-        file = self.supernet_file(space, directory)
-        rate = _TUNING_RATE * self.decoder_recipe.learning_rate
-        changes = {"steps": steps, "stop_early": False, "learning_rate": rate}
-        given = "" if self.supernet is None else _digest(file, file.stat().st_mtime_ns)
-        heir = _Heir(**asdict(self.from_scratch) | changes, supernet=str(file), given=given)
+        heir = heir_of(self, self.supernet_file(space, directory), steps)
         return heir.evaluate(space, architecture, directory, seed)
 
     def supernet_file(self, space: SearchSpace, directory: Path) -> Path:
@@ -165,14 +165,30 @@ class SupernetEvaluator(ProxyEvaluator):
         return key_of(asdict(self._recipe), *shared)
 
     @property
-    def _recipe(self) -> SupernetRecipe:
-        usual = asdict(self.decoder_recipe) | {"steps": self.supernet_steps}
-        return SupernetRecipe(
-            **usual,
-            drawn=self.drawn,
-            sandwich_every=self.sandwich_every,
-            distillation=self.distillation,
-        )
+    def _recipe(self) -> DecodersRecipe | CodecsRecipe:
+        joint = self.training == "joint"
+        usual = asdict(self.joint_recipe if joint else self.decoder_recipe)
+        own = {n: getattr(self, n) for n in ("drawn", "sandwich_every", "distillation")}
+        kind: Any = CodecsRecipe if joint else DecodersRecipe
+        made: DecodersRecipe | CodecsRecipe = kind(**usual | own | {"steps": self.supernet_steps})
+        return made
+
+
+def heir_of(evaluator: SupernetEvaluator, file: Path, steps: int) -> ProxyEvaluator:
+    """What trains candidates for a few steps from a supernet's weights, or for none, and scores.
+
+    Args:
+        evaluator: whose other settings it has.
+        file: of the supernet.
+        steps: optimiser steps.
+    """
+    scratch = evaluator.from_scratch
+    usual = scratch.joint_recipe if scratch.training == "joint" else scratch.decoder_recipe
+    rate = _TUNING_RATE * usual.learning_rate
+    changes = {"steps": steps, "stop_early": False, "learning_rate": rate}
+    given = "" if evaluator.supernet is None else _digest(file, file.stat().st_mtime_ns)
+    settings = {**asdict(scratch), **changes}
+    return _Heir(**settings, supernet=str(file), given=given, scratch=scratch)
 
 
 @dataclass(frozen=True)
@@ -192,18 +208,37 @@ class _Heir(ProxyEvaluator):
     Attributes:
         supernet: its file.
         given: names its content, unless it was trained for this study.
+        scratch: what trains from scratch.
     """
 
     supernet: str = ""
     given: str = ""
+    scratch: ProxyEvaluator = field(default_factory=ProxyEvaluator)
 
     def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start:
-        supernet = _loaded(self.supernet, Path(self.supernet).stat().st_mtime_ns, space)
+        supernet = self._supernet(space)
 
         def start(codec: Codec, cache: TrainingCache) -> None:
             supernet.give(codec)
 
         return start
+
+    def joint_start(self, space: SearchSpace, seed: int) -> JointStart:
+        """With the codec's slice."""
+        supernet = self._supernet(space)
+
+        def start(codec: Codec, training: Sequence[Photo]) -> None:
+            supernet.give(codec)
+
+        return start
+
+    def _supernet(self, space: SearchSpace) -> Supernet:
+        changed = Path(self.supernet).stat().st_mtime_ns
+        return _loaded(self.supernet, changed, space, self.training == "joint")
+
+    def _control(self, space: SearchSpace, design: Design, data: Data) -> list[dict[str, Any]]:
+        """That of trainings from scratch: a slice's linear part was never meant to stand alone."""
+        return self.scratch._control(space, design, data)
 
     def shared_folder(self, design: Design, data: Data) -> Path:
         """Of the supernet's encoder and entropy model."""
@@ -230,7 +265,7 @@ class _Heir(ProxyEvaluator):
         design, data = self.design_of(space, architecture), self.data_in(directory)
         score = self._scored(self.trained(space, design, data, seed), data, None)
         return {
-            **score,
+            **self._with_gain(score, space, design, data),
             **self._terms(data, seed),
             "weights": INHERITED,
             "curve": [],
@@ -239,9 +274,9 @@ class _Heir(ProxyEvaluator):
 
 
 @lru_cache(maxsize=2)
-def _loaded(file: str, changed: int, space: SearchSpace) -> Supernet:
+def _loaded(file: str, changed: int, space: SearchSpace, whole: bool) -> Supernet:
     """Read once a process, and never changed."""
-    return load_supernet(Path(file), space)
+    return load_supernet(Path(file), space, whole)
 
 
 @lru_cache(maxsize=2)

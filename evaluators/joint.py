@@ -197,20 +197,52 @@ def _step(run: Run, photos: Sequence[Photo]) -> None:
 def _loss(
     codec: Codec, images: Tensor, levels: Any, perception: float, recipe: JointRecipe
 ) -> Tensor:
-    """Rate and distortion, divided by the cost's usual growth: no level drowns the others."""
+    return loss_of(codec, images, levels, perception, recipe)[0]
+
+
+def loss_of(
+    codec: Codec,
+    images: Tensor,
+    levels: Any,
+    perception: float,
+    recipe: JointRecipe,
+    teacher: Tensor | None = None,
+    share: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Rate and distortion, divided by the cost's usual growth: no level drowns the others.
+
+    Args:
+        codec: in training.
+        images: crops, shape (N, 3, S, S) in [0, 1].
+        levels: of each, shape (N,).
+        perception: how far the loss has moved to perception.
+        recipe: of the training.
+        teacher: another codec's images of the same crops, same shape.
+        share: of the squared error, that is taken from the teacher's images.
+
+    Returns:
+        The mean loss, and the decoded images, shape (N, 3, S, S).
+    """
     level = one_hot(*levels.tolist()).to(images.device)
     bits, latents = codec.noisy_rate(images, level, mixed_precision(images.device))
     linear = linear_image(codec, latents, level)
     with mixed_precision(images.device):
         decoded = refine(codec, linear, latents, level).float()
     lambdas = torch.from_numpy(LAMBDAS).float()[levels].to(images.device)
-    squared = (decoded - images).pow(2).mean((1, 2, 3)) * 255**2
+    squared = _squared(decoded, images)
+    if teacher is not None:
+        squared = (1 - share) * squared + share * _squared(decoded, teacher)
     cost = bits / (images.shape[-2] * images.shape[-1]) + lambdas * squared * (1 - perception / 2)
     cost = cost / lambdas.sqrt()
     if perception > 0:
         middle = float(LAMBDAS[LEVELS // 2 - 1] ** 0.5)
         cost = cost + perception / middle * _perceptual(decoded, images, recipe)
-    return 0.1 * cost.mean()
+    return 0.1 * cost.mean(), decoded
+
+
+def _squared(decoded: Tensor, images: Tensor) -> Tensor:
+    """Mean squared error on the scale of 8-bit samples, shape (N,)."""
+    return (decoded - images).pow(2).mean((1, 2, 3)) * 255**2
 
 
 def _perceptual(decoded: Tensor, images: Tensor, recipe: JointRecipe) -> Tensor:

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from evaluators import candidates, classics, decoder, joint, perceptual, photos, scoring, shared
 from evaluators.branches import Branch
-from evaluators.candidates import Data, Start, Trained
+from evaluators.candidates import Data, JointStart, Start, Trained
 from evaluators.control import gain_db, without_backbones
 from evaluators.devices import torch_device
 from evaluators.metrics import bd_rates
@@ -293,11 +293,8 @@ class ProxyEvaluator(ProxySettings):
         unfinished.unlink(missing_ok=True)
         ended = time.monotonic()
         score = self._scored(trained, data, file.with_suffix(".png"))
-        if self.training == "joint":
-            control = self._control(space, design, data)
-            score["learned_gain_db"] = gain_db(score["rd_points"], control)
         return {
-            **score,
+            **self._with_gain(score, space, design, data),
             **self._terms(data, seed),
             "curve": trained.curve,
             "train_seconds": ended - began,
@@ -339,15 +336,19 @@ class ProxyEvaluator(ProxySettings):
             branches: of shorter trainings that this one goes on from, and its own.
         """
         if self.training == "joint":
-            recipe, anchor = self.joint_recipe, self._anchor()
+            recipe, begin = self.joint_recipe, self.joint_start(space, seed)
             return candidates.joint_candidate(
-                design, data, recipe, seed, anchor, checkpoint, bar, branches
+                design, data, recipe, seed, begin, checkpoint, bar, branches
             )
         folder, of_decoders = self.shared_folder(design, data), self.decoder_recipe
         start = self._start(space, design, data, seed)
         return candidates.decoder_candidate(
             design, data, of_decoders, seed, folder, start, bar, branches
         )
+
+    def joint_start(self, space: SearchSpace, seed: int) -> JointStart:
+        """What gives a whole codec the weights that it begins from."""
+        return candidates.jointly_from(self._anchor(), self.joint_recipe, seed)
 
     def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start:
         """What gives a decoder the weights that it begins from."""
@@ -378,6 +379,15 @@ class ProxyEvaluator(ProxySettings):
             scoring.save_picture(rounded, held_back, *reported, picture)
             score["reconstruction"] = str(picture)
         return score
+
+    def _with_gain(
+        self, score: dict[str, Any], space: SearchSpace, design: Design, data: Data
+    ) -> dict[str, Any]:
+        """With what the learned paths earn, which a decoder's score says of itself."""
+        if self.training != "joint":
+            return score
+        control = self._control(space, design, data)
+        return score | {"learned_gain_db": gain_db(score["rd_points"], control)}
 
     def _control(self, space: SearchSpace, design: Design, data: Data) -> list[dict[str, Any]]:
         """The curve of the same entropy model without learned paths, trained once as long."""

@@ -1,4 +1,4 @@
-"""A supernet as one file, with the encoder and entropy model whose latents it decodes.
+"""A supernet as one file; of decoders, with the encoder and entropy model whose latents they read.
 
 A safetensors file. Its metadata say which space it belongs to and how it was trained.
 """
@@ -24,28 +24,35 @@ from search_spaces.space import SearchSpace
 
 _FORMAT = "nas-supernet 1"
 _SUPERNET, _SHARED = "supernet.", "shared."
+_DECODERS, _CODECS = "decoders", "codecs"
 _NEXT = "nas supernet EXP.yaml"
 
 
 def save_supernet(
-    supernet: Supernet, codec: Codec, space: SearchSpace, about: Mapping[str, Any], file: Path
+    supernet: Supernet,
+    codec: Codec | None,
+    space: SearchSpace,
+    about: Mapping[str, Any],
+    file: Path,
 ) -> None:
     """Writes a supernet atomically.
 
     Args:
         supernet: trained.
-        codec: whose shared part it was trained behind.
-        space: of its decoders.
+        codec: whose shared part its decoders were trained behind; None where codecs are whole.
+        space: of its networks.
         about: how it was trained, JSON-ready.
         file: by custom `.safetensors`.
     """
     tensors = {f"{_SUPERNET}{name}": value for name, value in supernet.state_dict().items()}
-    shared = {n: v for n, v in codec.state_dict().items() if not is_of_decoder(n)}
+    shared = {} if codec is None else codec.state_dict()
+    shared = {n: v for n, v in shared.items() if not is_of_decoder(n)}
     tensors |= {f"{_SHARED}{name}": value for name, value in shared.items()}
     metadata = {
         "format": _FORMAT,
         "space": space.name,
         "space_key": space_key(space),
+        "shares": _CODECS if supernet.whole else _DECODERS,
         "about": json.dumps(dict(about), sort_keys=True),
     }
     with replacing(file) as unfinished:
@@ -53,15 +60,21 @@ def save_supernet(
         save_file(contents, unfinished, metadata)
 
 
-def load_supernet(file: Path, space: SearchSpace) -> Supernet:
+def load_supernet(file: Path, space: SearchSpace, whole: bool = False) -> Supernet:
     """Reads what `save_supernet` wrote, onto the CPU.
 
+    Args:
+        file: of it.
+        space: of its networks.
+        whole: whether whole codecs are wanted.
+
     Raises:
-        SetupError: it is no such file, damaged, or of another space; says of which.
+        SetupError: it is no such file, damaged, of another space, or shares something else.
     """
     with _opened(file) as content:
         _require_space(file, content.metadata(), space)
-    supernet = Supernet(space)
+        _require_sharing(file, content.metadata(), whole)
+    supernet = Supernet(space, whole)
     _fill(supernet, _tensors(file, _SUPERNET), file)
     return supernet.eval()
 
@@ -83,14 +96,15 @@ def load_shared_part(file: Path, design: Design) -> Codec:
 
 
 def supernet_about(file: Path) -> dict[str, Any]:
-    """How a supernet was trained, and `space`, whose it is.
+    """How a supernet was trained, `space`, whose it is, and what it `shares`.
 
     Raises:
         SetupError: it is no such file.
     """
     with _opened(file) as content:
         metadata = content.metadata()
-    return {"space": metadata["space"], **json.loads(metadata["about"])}
+    shares = metadata.get("shares", _DECODERS)
+    return {"space": metadata["space"], "shares": shares, **json.loads(metadata["about"])}
 
 
 def space_key(space: SearchSpace) -> str:
@@ -124,6 +138,13 @@ def _require_space(file: Path, metadata: Mapping[str, str], space: SearchSpace) 
             f"supernet {file}: of the space {metadata.get('space')!r}{before}, not of"
             f" {space.name!r}; train one: {_NEXT}"
         )
+
+
+def _require_sharing(file: Path, metadata: Mapping[str, str], whole: bool) -> None:
+    shares = metadata.get("shares", _DECODERS)
+    if (shares == _CODECS) != whole:
+        training = "joint" if shares == _CODECS else "decoder"
+        raise SetupError(f"supernet {file}: shares {shares}; set training: {training}")
 
 
 def _fill(module: Any, tensors: Mapping[str, Tensor], file: Path) -> None:

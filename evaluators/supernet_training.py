@@ -1,18 +1,19 @@
-"""Training a supernet: the sandwich rule (Yu et al. 2019, arXiv 1903.05134) on cached latents.
+"""Training a supernet by the sandwich rule (Yu et al. 2019, arXiv 1903.05134).
 
-A step trains a drawn decoder; every eighth one the largest and the smallest too, on the same crops.
+A step trains a drawn network; every eighth one the largest and the smallest too, on the same crops.
 The largest learns from the photographs; the others then also from what the largest makes of the
-crops.
+crops. What a step trains on is a lesson: of decoders, on cached latents (`DecoderLesson`), or of
+whole codecs (`evaluators.supernet_codecs`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from evaluators.checkpoint import load_checkpoint, save_checkpoint
 from evaluators.decoder import Batch, Recipe, loss_of, prepared
 from evaluators.devices import mixed_precision
 from evaluators.run import Run
-from evaluators.supernet import DECODER, Supernet
+from evaluators.supernet import Supernet, is_shared
 from evaluators.training import grouped
 from search_spaces import operators
 from search_spaces.blocks import Design
@@ -35,7 +36,8 @@ from search_spaces.space import Codes, SearchSpace
 log = logging.getLogger(__name__)
 
 Watch = Callable[[int, int], None]
-DesignAt = Callable[[NDArray[np.int64]], Design]
+Code = NDArray[np.int64]
+DesignAt = Callable[[Code], Design]
 
 _AVERAGE = 0.995
 _CHECKPOINT_EVERY = 100  # steps
@@ -43,11 +45,11 @@ _DRAWN = 4000  # architectures that the extremes are looked for from
 
 
 @dataclass(frozen=True)
-class SupernetRecipe(Recipe):
-    """How a supernet is trained.
+class Sandwich:
+    """Which networks a step trains.
 
     Attributes:
-        drawn: decoders a step.
+        drawn: networks a step.
         sandwich_every: steps from one that trains the largest and the smallest too to the next.
         distillation: share of the largest one's image in what the others learn from there.
     """
@@ -57,28 +59,56 @@ class SupernetRecipe(Recipe):
     distillation: float = 0.5
 
 
+@dataclass(frozen=True)
+class DecodersRecipe(Sandwich, Recipe):
+    """How a supernet of decoders is trained."""
+
+
+class Lesson(Protocol):
+    """What a step trains on."""
+
+    def batch(self, run: Run) -> Any:
+        """Draws the crops of a step."""
+        ...
+
+    def loss(
+        self, design: Design, batch: Any, run: Run, teacher: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """A network's loss on a batch, and its images.
+
+        Args:
+            design: of it.
+            batch: of `batch`.
+            run: whose step it is.
+            teacher: images that it learns from too, by the recipe's share.
+        """
+        ...
+
+    def rate_factor(self, name: str) -> float:
+        """Factor of the learning rate by a parameter's name."""
+        ...
+
+
 def train_supernet(
     supernet: Supernet,
     space: SearchSpace,
     design_at: DesignAt,
-    codec: Codec,
-    cache: TrainingCache,
-    recipe: SupernetRecipe,
+    lesson: Lesson,
+    recipe: Any,
     seed: int,
     device: torch.device,
     checkpoint: Path | None = None,
     watch: Watch | None = None,
 ) -> Supernet:
-    """Trains all decoders of a space at once.
+    """Trains all networks of a space at once.
 
     Args:
         supernet: calibrated, or trained before.
-        space: whose decoders are drawn.
+        space: whose networks are drawn.
         design_at: what is built of a code of it.
-        codec: its shared part, which is trained and stays as it is.
-        cache: of the shared part's latents.
-        recipe: of the training.
-        seed: of decoders and crops.
+        lesson: of this supernet.
+        recipe: of the training: the lesson's, with the fields of `Sandwich`.
+        seed: of networks and crops.
         device: where torch runs.
         checkpoint: that a training which broke off goes on from.
         watch: is told the steps done and all of them after each twentieth, and sees averaged
@@ -91,23 +121,21 @@ def train_supernet(
         EvaluationError: the loss is no longer finite.
         SetupError: the checkpoint is of another training.
     """
-    codec.to(device)
     supernet.to(device).train().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    smallest, largest = (design_at(code) for code in extremes(space))
-    groups = grouped(dict(supernet.named_parameters()), recipe.learning_rate, lambda name: 1.0)
+    ends = tuple(design_at(code) for code in extremes(space, supernet.whole))
+    parameters = dict(supernet.named_parameters())
+    groups = grouped(parameters, recipe.learning_rate, lesson.rate_factor)
     run = Run(supernet, recipe, seed, groups, _AVERAGE)
     if checkpoint is not None and checkpoint.is_file():
         load_checkpoint(checkpoint, run)
     while run.step < recipe.steps:
-        batch = prepared(
-            codec, cache.draw(recipe.batch, run.rng), device, run.rng, supernet.steps.values()
-        )
+        batch = lesson.batch(run)
         drawn = [design_at(code) for code in space.sample(run.rng, recipe.drawn)]
         if run.step % recipe.sandwich_every == 0:
-            loss = _sandwich_loss(supernet, largest, [smallest, *drawn], batch, run)
+            losses = _sandwiched(lesson, ends[1], [ends[0], *drawn], batch, run)
         else:
-            loss = _mean_loss(supernet, drawn, batch, run)
-        run.take_step(loss, "supernet: step %d of %d, error %.4f of linear")
+            losses = [lesson.loss(design, batch, run)[0] for design in drawn]
+        run.take_step(torch.stack(losses).mean(), "supernet: step %d of %d, loss %.4f")
         if checkpoint is not None and run.step % _CHECKPOINT_EVERY == 0:
             save_checkpoint(checkpoint, run)
         if watch is not None and run.step % max(1, recipe.steps // 20) == 0:
@@ -117,39 +145,78 @@ def train_supernet(
     return supernet.eval()
 
 
-def _mean_loss(supernet: Supernet, designs: Sequence[Design], batch: Batch, run: Run) -> Tensor:
-    weight = cast(SupernetRecipe, run.recipe).lpips_weight(run.step)
-    images = (_decoded(supernet, design, batch) for design in designs)
-    return torch.stack([loss_of(i, batch.pixels, batch, weight) for i in images]).mean()
+def _sandwiched(
+    lesson: Lesson, largest: Design, others: list[Design], batch: Any, run: Run
+) -> list[Tensor]:
+    """Losses of the largest network and of the others, which learn from it too."""
+    loss, images = lesson.loss(largest, batch, run)
+    teacher = images.detach().float()
+    return [loss, *(lesson.loss(design, batch, run, teacher)[0] for design in others)]
 
 
-def _sandwich_loss(
-    supernet: Supernet, largest: Design, others: Sequence[Design], batch: Batch, run: Run
-) -> Tensor:
-    """Mean loss of the largest decoder and the others, which learn from it too."""
-    recipe = cast(SupernetRecipe, run.recipe)
-    weight, share = recipe.lpips_weight(run.step), recipe.distillation
-    taught = _decoded(supernet, largest, batch)
-    losses, teacher = [loss_of(taught, batch.pixels, batch, weight)], taught.detach().float()
-    for design in others:
-        decoded = _decoded(supernet, design, batch)
-        loss = loss_of(decoded, batch.pixels, batch, weight)
-        losses.append((1 - share) * loss + share * loss_of(decoded, teacher, batch, 0.0))
-    return torch.stack(losses).mean()
+@dataclass(frozen=True)
+class DecoderLesson:
+    """Decoders on cached latents.
+
+    Attributes:
+        supernet: of decoders.
+        codec: its shared part, which is trained and stays as it is.
+        cache: of the shared part's latents.
+        recipe: of the training.
+        device: where torch runs.
+    """
+
+    supernet: Supernet
+    codec: Codec
+    cache: TrainingCache
+    recipe: DecodersRecipe
+    device: torch.device
+
+    def batch(self, run: Run) -> Batch:
+        """Crops with what the linear decoder makes of them."""
+        drawn = self.cache.draw(self.recipe.batch, run.rng)
+        steps = self.supernet.steps.values()
+        return prepared(self.codec.to(self.device), drawn, self.device, run.rng, steps)
+
+    def loss(
+        self, design: Design, batch: Batch, run: Run, teacher: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Squared error as a share of the linear decoder's, and LPIPS once its time has come."""
+        with mixed_precision(self.device):
+            images = self.supernet.path(design).refine(batch.image, batch.latents, batch.level)
+        loss = loss_of(images, batch.pixels, batch, self.recipe.lpips_weight(run.step))
+        if teacher is not None:
+            share = self.recipe.distillation
+            loss = (1 - share) * loss + share * loss_of(images, teacher, batch, 0.0)
+        return loss, images
+
+    def rate_factor(self, name: str) -> float:
+        """As in training a decoder alone."""
+        return 1.0
 
 
-@lru_cache(maxsize=2)  # who trains a supernet, watches it and begins it asks for the same
-def extremes(space: SearchSpace) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Codes of the decoder with the fewest and of that with the most multiply-adds.
+@lru_cache(maxsize=4)  # who trains a supernet, watches it and begins it asks for the same
+def extremes(
+    space: SearchSpace, whole: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Codes of the network with the fewest and of that with the most multiply-adds.
 
     From the best of many drawn ones, one decision changed at a time as long as that helps.
+
+    Args:
+        space: of codecs.
+        whole: counts whole codecs, not decoders alone.
     """
-    return _extreme(space, 1.0), _extreme(space, -1.0)
+    return _extreme(space, whole, 1.0), _extreme(space, whole, -1.0)
 
 
-def _extreme(space: SearchSpace, sign: float) -> NDArray[np.int64]:
+def _extreme(space: SearchSpace, whole: bool, sign: float) -> Code:
+    def macs(place: Place, piece: Piece) -> float:
+        counts = place[1] == "network" and is_shared(place[2], whole)
+        return float(piece.macs) if counts and not isinstance(piece, int) else 0.0
+
     def cost(codes: Codes) -> NDArray[np.float64]:
-        return np.asarray(sign * find_parts(space).total(codes, _decoder_macs))
+        return np.asarray(sign * find_parts(space).total(codes, macs))
 
     codes = np.vstack([[space.reference.code], space.sample(np.random.default_rng(0), _DRAWN)])
     best = codes[cost(codes).argmin()]
@@ -159,13 +226,3 @@ def _extreme(space: SearchSpace, sign: float) -> NDArray[np.int64]:
         if costs.min() >= cost(best[None])[0]:
             return np.asarray(best)
         best = around[costs.argmin()]
-
-
-def _decoder_macs(place: Place, piece: Piece) -> float:
-    of_decoder = place[1] == "network" and place[2].startswith(DECODER)
-    return float(piece.macs) if of_decoder and not isinstance(piece, int) else 0.0
-
-
-def _decoded(supernet: Supernet, design: Design, batch: Batch) -> Tensor:
-    with mixed_precision(batch.image.device):
-        return supernet.path(design).refine(batch.image, batch.latents, batch.level)

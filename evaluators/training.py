@@ -115,7 +115,7 @@ def parameter_groups(codec: Codec, rate: float, whole: bool = True) -> list[dict
         whole: False leaves out the decoder's learned path.
     """
     kept = {n: p for n, p in codec.named_parameters() if whole or not is_of_decoder(n)}
-    return grouped(kept, rate, _rate_factor)
+    return grouped(kept, rate, rate_factor)
 
 
 def grouped(
@@ -142,7 +142,8 @@ def grouped(
     return [{"params": members, "factor": factor} for factor, members in groups.items()]
 
 
-def _rate_factor(name: str) -> float:
+def rate_factor(name: str) -> float:
+    """Factor of the learning rate by a parameter's name: see `parameter_groups`."""
     if ".transform." in name:
         return 0.03
     if name.endswith(".table"):

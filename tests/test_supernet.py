@@ -18,9 +18,9 @@ from evaluators.inherited import FINE_TUNED, INHERITED, SCRATCH, SupernetEvaluat
 from evaluators.passes import refine
 from evaluators.protocol import SetupError
 from evaluators.proxy import ProxyEvaluator
-from evaluators.supernet import Supernet, decoder_blocks, place_of, sliced
+from evaluators.supernet import Supernet, place_of, shared_blocks, sliced
 from evaluators.supernet_file import load_supernet, save_supernet, supernet_about
-from evaluators.supernet_training import SupernetRecipe, extremes, train_supernet
+from evaluators.supernet_training import DecoderLesson, DecodersRecipe, extremes, train_supernet
 from search_spaces.codec.model import Codec, is_of_decoder, one_hot
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
@@ -28,7 +28,7 @@ from search_spaces.space import SearchSpace
 SHORT = SupernetEvaluator(
     steps=40, batch=2, shared_steps=30, crops=4, perceptual_weight=0, vgg_crops=0, supernet_steps=24
 )
-RECIPE = SupernetRecipe(12, 2, 3e-3, 1.0, 0.0, sandwich_every=3)
+RECIPE = DecodersRecipe(12, 2, 3e-3, 1.0, 0.0, sandwich_every=3)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_a_decoder_with_given_weights_computes_what_its_slice_computes(name: str
 def test_all_decoders_of_a_space_are_slices(tiny: SearchSpace) -> None:
     supernet = Supernet(tiny)
     for architecture in drawn(tiny, 40):
-        for step, block in decoder_blocks(tiny.design(architecture)).items():
+        for step, block in shared_blocks(tiny.design(architecture), whole=False).items():
             largest = supernet.blocks[place_of(step, block)]
             for field in ("width", "kernel", "expand"):
                 assert getattr(block, field, 0) <= getattr(largest, field, 0)
@@ -79,9 +79,9 @@ def test_all_decoders_of_a_space_are_slices(tiny: SearchSpace) -> None:
 
 def test_a_slice_is_the_first_channels_and_the_middle_of_a_kernel() -> None:
     whole = torch.arange(4 * 3 * 5 * 5).reshape(4, 3, 5, 5)
-    assert torch.equal(sliced(whole, (2, 3, 3, 3)), whole[:2, :, 1:4, 1:4])
-    assert torch.equal(sliced(whole, whole.shape), whole)
-    assert torch.equal(sliced(torch.arange(6), (4,)), torch.arange(4))
+    assert torch.equal(sliced(whole, (2, 3, 3, 3)).value, whole[:2, :, 1:4, 1:4])
+    assert torch.equal(sliced(whole, whole.shape).value, whole)
+    assert torch.equal(sliced(torch.arange(6), (4,)).value, torch.arange(4))
 
 
 def test_training_a_decoder_moves_its_slice_and_nothing_else(tiny: SearchSpace) -> None:
@@ -90,7 +90,9 @@ def test_training_a_decoder_moves_its_slice_and_nothing_else(tiny: SearchSpace) 
     design = tiny.design(architecture)
     path = supernet.path(design)
     path.refine(torch.rand(1, 3, 64, 64), torch.zeros(1, 128, 4, 4), one_hot(1)).sum().backward()
-    own = {place_of(step, block).module for step, block in decoder_blocks(design).items()}
+    own = {
+        place_of(step, block).module for step, block in shared_blocks(design, whole=False).items()
+    }
     for name, module in supernet.steps.items():
         reached = any(p.grad is not None for p in module.parameters())
         assert reached == (name in own)
@@ -124,15 +126,16 @@ def trained(tiny: SearchSpace, folder: Path, checkpoint: Path | None, **changes:
     (of_shared,) = (f for f in folder.glob("shared-*") if f.is_dir())
     torch.manual_seed(0)
     codec = shared.load_shared(tiny.design(tiny.reference), of_shared / SHARED_WEIGHTS)
+    supernet, device = Supernet(tiny), torch.device("cpu")
+    lesson = DecoderLesson(supernet, codec, TrainingCache(of_shared), RECIPE, device)
     return train_supernet(
-        Supernet(tiny),
+        supernet,
         tiny,
         lambda code: tiny.design(tiny.architecture(code)),
-        codec,
-        TrainingCache(of_shared),
+        lesson,
         RECIPE,
         0,
-        torch.device("cpu"),
+        device,
         checkpoint,
         **changes,
     )
@@ -281,7 +284,7 @@ def test_what_is_no_supernet_of_the_space_is_one_line(
 
 
 def test_a_space_that_searches_encoders_needs_an_anchor(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match=r"searches encoders too; name an anchor"):
+    with pytest.raises(SetupError, match=r"searches encoders too; share them with training: joint"):
         SHORT.supernet_file(load_space("codec"), tmp_path)
 
 
@@ -312,7 +315,7 @@ def test_a_supernet_begins_from_an_anchor(tiny: SearchSpace, folder: Path, tmp_p
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("training", "joint", "a supernet shares decoders"),
+        ("decoder_first", 5, "rung below"),
         ("supernet_steps", 0, "at least 1"),
         ("drawn", 0, "at least 1"),
         ("sandwich_every", 0, "at least 1"),

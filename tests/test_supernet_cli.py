@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "search", "base.yaml")
     shown = run(folder, "supernet", "base.yaml", "--steps", "20", "--out", "net.safetensors")
     assert "supernet: 20/20" in shown
-    assert "net.safetensors: 20 steps of 3 decoders of tiny" in shown
+    assert "net.safetensors: 20 steps of decoders of tiny" in shown
     assert "trained apart: decoder.full.0" in shown
     return folder
 
@@ -147,7 +147,7 @@ def test_a_search_climbs_from_inherited_to_trained(folder: Path) -> None:
     ("arguments", "changes", "message"),
     [
         (("supernet", "base.yaml"), {"evaluator": "./toy.py:ToyEvaluator"}, "trains no codecs"),
-        (("supernet", "base.yaml"), {"proxy": {"training": "joint"}}, "a supernet shares decoders"),
+        (("supernet", "base.yaml"), {"proxy": {"parents": True}}, "parents: candidates inherit"),
         (("supernet", "base.yaml", "--steps", "0"), {}, "--steps"),
         (("supernet", "gone.yaml"), {}, "gone.yaml"),
         (("search", "base.yaml"), {"supernet": "gone.safetensors"}, "supernet: "),

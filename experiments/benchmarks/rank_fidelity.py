@@ -126,16 +126,16 @@ def _trained(job: Job, arguments: argparse.Namespace) -> dict[str, Any]:
     design = evaluator.design_of(space, space.architecture(job.code))
     trained = evaluator.trained(space, design, data, job.seed)
     codec = at_precision(trained.codec, "fp16", trained.latents, trained.conditions)
-    halves = [
+    scored = [
         scoring.score(codec, part, evaluator.levels, data.device)
-        for part in _halves(trained.held_back)
+        for part in halves(trained.held_back)
     ]
     seconds = trained.curve[-1]["seconds"] if trained.curve else 0.0
-    points = [score["rd_points"] for score in halves]
+    points = [score["rd_points"] for score in scored]
     return {"seconds": seconds, "sets": points, "curve": trained.curve}
 
 
-def _halves(held_back: HeldBack) -> list[HeldBack]:
+def halves(held_back: HeldBack) -> list[HeldBack]:
     """First and second half: crops of one photograph stand together."""
     middle = len(held_back.pixels) // 2
     return [scoring.chosen(held_back, part) for part in (slice(middle), slice(middle, None))]

@@ -116,7 +116,7 @@ def concluded(short: Floats, long: Floats, guesses: Mapping[str, Floats]) -> dic
 
 
 def bd_rates(
-    done: Mapping[str, Any], numbers: Sequence[int], seeds: int, steps: int, metric: str
+    done: Mapping[str, Any], numbers: Sequence[int], seeds: int, steps: int | str, metric: str
 ) -> Floats:
     """Against the reference of the same seed and steps, shape (architectures, seeds, sets)."""
 

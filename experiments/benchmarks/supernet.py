@@ -90,7 +90,7 @@ def scored(
 ) -> dict[str, Any]:
     """One architecture at one stage; runs in a process of its own."""
     torch.set_num_threads(1)
-    space, evaluator = load_space(table["space"]), _evaluator(stage, table, arguments)
+    space, evaluator = load_space(table["space"]), evaluator_of(stage, table, arguments)
     began = time.process_time()
     try:
         score = evaluator.evaluate(
@@ -103,7 +103,7 @@ def scored(
     return {"name": name, "stage": stage, "code": code, "cpu_seconds": seconds, **figures}
 
 
-def _evaluator(stage: str, table: dict[str, Any], arguments: argparse.Namespace) -> Any:
+def evaluator_of(stage: str, table: dict[str, Any], arguments: argparse.Namespace) -> Any:
     recipe = {
         "data": arguments.data, "crops": table["crops"], "batch": table["batch"],
         "perceptual_weight": 0.0, "vgg_crops": 0, "shared_steps": arguments.shared_steps,
@@ -118,7 +118,7 @@ def _evaluator(stage: str, table: dict[str, Any], arguments: argparse.Namespace)
 
 def _supernet(table: dict[str, Any], arguments: argparse.Namespace) -> Path:
     torch.set_num_threads(1)
-    evaluator: SupernetEvaluator = _evaluator(INHERITED, table, arguments)
+    evaluator: SupernetEvaluator = evaluator_of(INHERITED, table, arguments)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     return evaluator.supernet_file(load_space(table["space"]), arguments.folder)
 

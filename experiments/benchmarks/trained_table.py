@@ -53,7 +53,7 @@ PRICES = ("decode_ms", "encode_ms", "kmacs_per_pixel", "parameters", "package_by
 def main() -> None:
     arguments = _arguments()
     space = load_space(arguments.space)
-    gate = Gate(DevicePricer(space, {DEVICE: LatencyOracle(load_table(DEVICE))}), LIMITS)
+    gate = gate_of(space)
     folder, shares = arguments.record.parent, (arguments.short, 1.0)
     done = recorded(arguments.record, "key")
     wanted = drawn(space, gate, arguments.architectures)
@@ -77,6 +77,11 @@ def _evaluator(arguments: argparse.Namespace) -> ProxyEvaluator:
         data=arguments.data, steps=arguments.steps, crops=arguments.crops, batch=arguments.batch,
         perceptual_weight=0.0, vgg_crops=0, shared_steps=arguments.shared_steps,
     )  # fmt: skip
+
+
+def gate_of(space: SearchSpace) -> Gate:
+    """The budget that holds."""
+    return Gate(DevicePricer(space, {DEVICE: LatencyOracle(load_table(DEVICE))}), LIMITS)
 
 
 def drawn(space: SearchSpace, gate: Gate, count: int) -> list[Architecture]:

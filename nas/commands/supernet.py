@@ -32,7 +32,10 @@ def supernet(
     ray_address: str | None,
     as_json: bool,
 ) -> None:
-    """Trains the weights that all decoders of an experiment's space share; resumable."""
+    """Trains the weights that all decoders of an experiment's space share; resumable.
+
+    With `training: joint` whole codecs share them: encoder, entropy model and decoder.
+    """
     from evaluators.supernet_file import supernet_about
     from nas.commands import setup
     from nas.display import tables

@@ -141,22 +141,27 @@ def _ended(state: str, reason: str) -> Text:
 
 
 def supernet(document: Mapping[str, Any]) -> RenderableType:
-    """How some decoders of a supernet came on, and what shares no weights."""
-    curve = document["curve"]
+    """How some networks of a supernet came on, and what shares no weights."""
+    curve, shares = document["curve"], document["shares"]
     shown = [curve[i] for i in sorted({0, len(curve) // 2, len(curve) - 1})]
-    table = columns(["decoder", *(f"{entry['step']} steps" for entry in shown)])
+    table = columns([shares.removesuffix("s"), *(f"{entry['step']} steps" for entry in shown)])
     for name in curve[-1]["psnr"]:
-        table.add_row(name, *(f"{entry['psnr'][name]:.2f} dB" for entry in shown))
+        table.add_row(name, *(_watched(entry, name) for entry in shown))
     head = Text(f"{document['supernet']}: ", style="bold")
     recipe, seconds = document["recipe"], document["seconds"]
     head.append(
-        f"{recipe['steps']} steps of {recipe['drawn'] + 2} decoders of {document['space']} in"
-        f" {duration(seconds)}",
+        f"{recipe['steps']} steps of {shares} of {document['space']} in {duration(seconds)}",
         style="not bold",
     )
     apart = document["trained_apart"]
     notes = [Text(f"several kinds of block, trained apart: {', '.join(apart)}")] if apart else []
     return Group(head, table, *notes)
+
+
+def _watched(entry: Mapping[str, Any], name: str) -> str:
+    """A network's quality, and its rate where that is its own."""
+    rate = f"{entry['bpp'][name]:.3f} bpp, " if "bpp" in entry else ""
+    return f"{rate}{entry['psnr'][name]:.2f} dB"
 
 
 def confirmed(document: Mapping[str, Any]) -> RenderableType:
