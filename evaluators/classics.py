@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -18,6 +19,10 @@ from evaluators.scoring import distortions
 
 _AVIF_SPEED = 6  # avifenc's and Pillow's own
 _CROP_QUALITIES = (5, 12, 20, 30, 42, 55, 70)
+
+
+class ClassicError(ValueError):
+    """A picture that a classical codec cannot code."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,12 @@ def encoded(classic: Classic, pixels: Pixels, quality: int) -> bytes:
     """A picture, shape (H, W, 3), as the whole file of a codec that is not `missing`.
 
     Raises:
-        ValueError, OSError: the format has no room for so large a picture.
+        ClassicError: the format has no room for so large a picture, or its library fails.
     """
     _register(classic)
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, classic.kind, quality=quality, **classic.options)
+    with _one_line_errors(classic, pixels):
+        Image.fromarray(pixels).save(file, classic.kind, quality=quality, **classic.options)
     return file.getvalue()
 
 
@@ -121,6 +127,18 @@ def decoded(classic: Classic, file: bytes) -> Pixels:
     """The picture in a file that `encoded` wrote, shape (H, W, 3)."""
     _register(classic)
     return np.asarray(Image.open(io.BytesIO(file), formats=[classic.kind]).convert("RGB"))
+
+
+@contextmanager
+def _one_line_errors(classic: Classic, pixels: Pixels) -> Iterator[None]:
+    """Whatever the libraries raise."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as problem:
+        height, width = pixels.shape[:2]
+        raise ClassicError(f"{classic.name} cannot hold {width} x {height}: {problem}") from None
 
 
 def avif_name() -> str:

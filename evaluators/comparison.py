@@ -88,11 +88,22 @@ def rate_saved(
 ) -> dict[str, Any]:
     """The BD-rate of two curves, or why there is none.
 
+    A point that another one of its own curve beats with fewer bits is left out: classical codecs'
+    lowest qualities have such. Of a curve that loses half of its points nothing is left to compare.
+
     Returns:
         `percent`, negative when `points` need fewer bits, or None; `overlap`, the share of the
-        narrower range of quality that both cover, 0 to 1, or None; `why` there is none, or None.
+        narrower range of quality that both cover, 0 to 1, or None; `left_out`, points of either;
+        `why` there is none, or None.
     """
-    ours, theirs = _points(points, metric), _points(reference, metric)
+    curves = [_distinct(points, metric), _distinct(reference, metric)]
+    kept = [_unbeaten(curve, metric) for curve in curves]
+    left_out = [len(curve) - len(best) for curve, best in zip(curves, kept, strict=True)]
+    # What falls apart is told as it is, by its whole curve.
+    ours, theirs = (
+        best if 2 * len(best) > len(curve) else curve
+        for curve, best in zip(curves, kept, strict=True)
+    )
     try:
         # Of the narrower range: a reference that reaches far beyond a curve compares all of it.
         overlap = max(
@@ -103,8 +114,8 @@ def rate_saved(
             raise EvaluationError(_apart(ours, theirs, metric, names, overlap))
         percent = bd_rate(ours, theirs, metric, min_overlap=0, names=names)
     except EvaluationError as problem:
-        return {"percent": None, "overlap": None, "why": str(problem)}
-    return {"percent": percent, "overlap": overlap, "why": None}
+        return {"percent": None, "overlap": None, "left_out": left_out, "why": str(problem)}
+    return {"percent": percent, "overlap": overlap, "left_out": left_out, "why": None}
 
 
 def rates_saved(
@@ -166,10 +177,20 @@ def _mean(points: Sequence[Point]) -> Point:
     return {"quality": points[0].get("quality"), **mean, "worst_decile": worst}
 
 
-def _points(points: Sequence[Point], metric: str) -> list[Point]:
+def _distinct(points: Sequence[Point], metric: str) -> list[Point]:
     """As `bd_rate` takes them; what is there twice, since two qualities gave one file, once."""
     pairs = dict.fromkeys((float(point["bpp"]), float(point[metric])) for point in points)
     return [{"bpp_coded": bpp, metric: value} for bpp, value in pairs]
+
+
+def _unbeaten(points: Sequence[Point], metric: str) -> list[Point]:
+    """Without points that another one beats or equals with no more bits."""
+    sign = 1 if metric in _RISING else -1
+    kept: list[Point] = []
+    for point in sorted(points, key=lambda p: (p["bpp_coded"], -sign * p[metric])):
+        if not kept or sign * point[metric] > sign * kept[-1][metric]:
+            kept.append(point)
+    return kept
 
 
 def _apart(
