@@ -6,7 +6,6 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +129,8 @@ def stated_rates(bpp: str) -> Callable[[Photo], float]:
     Raises:
         ComparisonError: neither a rate above zero nor a file of such.
     """
-    with suppress(ValueError):
-        rate = _rate(float(bpp), "--bpp")
+    if _is_number(bpp):
+        rate = _rate(bpp, "--bpp")
         return lambda _: rate
     file = Path(bpp)
     if file.suffix.lower() not in (".csv", ".json"):
@@ -154,6 +153,14 @@ def _csv(file: Path) -> dict[str, Any]:
     if not rows or not {"file", "bpp"} <= set(rows[0]):
         raise ComparisonError(f"{file}: expected a first line with the columns file and bpp")
     return {row["file"] or "": row["bpp"] for row in rows}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _rate(value: Any, where: str) -> float:

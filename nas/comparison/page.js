@@ -4,21 +4,19 @@
 const comparison = JSON.parse(document.getElementById("curves").textContent);
 
 function drawCurves() {
-  for (const [metric, label] of Object.entries(comparison.labels)) {
-    const traces = comparison.codecs.map(({ name, ours, elsewhere, curve }, i) => {
-      const points = curve.filter((point) => metric in point).sort((a, b) => a.bpp - b.bpp);
-      const colour = comparison.palette[i % comparison.palette.length];
-      return {
-        x: points.map((point) => point.bpp), y: points.map((point) => point[metric]), name, mode: "lines+markers",
-        text: points.map(({ quality }) => (quality === undefined || quality === null ? "" : `quality ${quality}`)),
-        hovertemplate: "%{x:.3f} bpp<br>%{y:.4f}<br>%{text}", opacity: ours ? 1 : 0.85,
-        line: { color: ours ? Charts.ink("--accent") : colour, width: ours ? 3 : 1.5, dash: elsewhere ? "dash" : "solid" },
-        marker: { size: ours ? 7 : 5 },
-      };
-    });
+  for (const [metric, { label, log, lines }] of Object.entries(comparison.metrics)) {
+    const traces = lines.map(({ name, ours, elsewhere, x, y, text }, i) => ({
+      x, y, text, name, mode: "lines+markers", hovertemplate: "%{x:.3f} bpp<br>%{text}", opacity: ours ? 1 : 0.85,
+      line: {
+        color: ours ? Charts.ink("--accent") : comparison.palette[i % comparison.palette.length],
+        width: ours ? 3 : 1.5, dash: elsewhere ? "dash" : "solid",
+      },
+      marker: { size: ours ? 7 : 5 },
+    }));
+    const axis = { type: "log", dtick: "D2" };
     Charts.draw(`chart-${metric}`, traces, {
-      xaxis: { title: { text: "rate of files [bit/pixel]" }, type: "log", dtick: "D2" },
-      yaxis: { title: { text: label } }, legend: { orientation: "h", y: 1.14 },
+      xaxis: { title: { text: "rate of files [bit/pixel]" }, ...axis },
+      yaxis: { title: { text: label }, ...(log ? axis : {}) }, legend: { orientation: "h", y: 1.14 },
     });
   }
 }

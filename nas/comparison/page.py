@@ -58,20 +58,34 @@ def percent(value: float | None) -> str:
 
 
 def _curves(document: Mapping[str, Any]) -> dict[str, Any]:
-    """What the page draws, as text that a script may hold."""
-    codecs = [
-        {
-            "name": codec["name"],
-            "ours": codec["key"] == OURS,
-            "elsewhere": "by_image" not in codec,
-            "curve": [
-                {k: v for k, v in point.items() if k != "worst_decile"} for point in codec["curve"]
-            ],
+    """What the page draws: by metric a line a codec."""
+    metrics = {
+        metric: {
+            "label": plot.LABELS[metric],
+            "log": metric.startswith("lpips"),
+            "lines": [_line(codec, metric) for codec in document["codecs"]],
         }
-        for codec in document["codecs"]
-    ]
-    labels = {metric: plot.LABELS[metric] for metric in document["metrics"]}
-    return {"labels": labels, "codecs": codecs, "palette": plot.PALETTE}
+        for metric in document["metrics"]
+    }
+    return {"metrics": metrics, "palette": plot.PALETTE}
+
+
+def _line(codec: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    points = sorted(codec["curve"], key=lambda point: float(point["bpp"]))
+    known = [point for point in points if metric in point]
+    return {
+        "name": codec["name"],
+        "ours": codec["key"] == OURS,
+        "elsewhere": "by_image" not in codec,
+        "x": [point["bpp"] for point in known],
+        "y": [plot.drawn(point[metric], metric) for point in known],
+        "text": [_hover(point, metric) for point in known],
+    }
+
+
+def _hover(point: Mapping[str, Any], metric: str) -> str:
+    quality = "" if point.get("quality") is None else f", quality {point['quality']:g}"
+    return f"{METRIC_NAMES[metric]} {figure(point[metric], metric)}{quality}"
 
 
 def _read(file: Path) -> str:

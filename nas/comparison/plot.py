@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,11 @@ from search_spaces.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 LABELS = {
-    "psnr": "PSNR [dB], higher is better",
-    "ms_ssim": "MS-SSIM, higher is better",
+    "psnr": "PSNR [dB]",
+    "ms_ssim": "MS-SSIM, -10 log10(1 - x) [dB]",
     "lpips": "LPIPS alex, lower is better",
     "lpips_vgg": "LPIPS vgg, lower is better",
 }
@@ -54,9 +56,12 @@ def save_curves(document: Mapping[str, Any], file: Path) -> None:
         raise OutputError(f"cannot write {file}: {problem.strerror or problem}") from None
 
 
-def _draw(axes: Axes, codecs: Sequence[Mapping[str, Any]], metric: str) -> None:
-    from matplotlib.ticker import LogFormatter, NullFormatter
+def drawn(value: float, metric: str) -> float:
+    """A metric as it is drawn: MS-SSIM in dB, in which its upper end can be told apart."""
+    return -10 * math.log10(max(1 - value, 1e-9)) if metric == "ms_ssim" else value
 
+
+def _draw(axes: Axes, codecs: Sequence[Mapping[str, Any]], metric: str) -> None:
     for i, codec in enumerate(codecs):
         points = sorted(codec["curve"], key=lambda point: float(point["bpp"]))
         # One that lacks the metric is still in the legend, which all panels share.
@@ -64,7 +69,7 @@ def _draw(axes: Axes, codecs: Sequence[Mapping[str, Any]], metric: str) -> None:
         ours = codec["key"] == OURS
         axes.plot(
             [point["bpp"] for point in known],
-            [point[metric] for point in known],
+            [drawn(point[metric], metric) for point in known],
             marker="o",
             markersize=5 if ours else 3.5,
             linewidth=2.4 if ours else 1.3,
@@ -74,11 +79,21 @@ def _draw(axes: Axes, codecs: Sequence[Mapping[str, Any]], metric: str) -> None:
             label=codec["name"],
         )
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    _plain_numbers(axes.xaxis)
+    if metric.startswith("lpips"):
+        axes.set_yscale("log")
+        _plain_numbers(axes.yaxis)
     axes.set_xlabel("rate of files [bit/pixel]")
     axes.set_ylabel(LABELS[metric])
     axes.grid(visible=True, which="both", color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Labels at a few digits of an axis of logarithms."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
