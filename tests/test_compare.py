@@ -214,7 +214,7 @@ def test_a_killed_comparison_goes_on_to_the_same_result(compared: Compared, tmp_
     process = subprocess.Popen(
         [sys.executable, "-m", "nas", *map(str, [*command, out])], stderr=subprocess.DEVNULL
     )
-    toy.wait_until(lambda: len(list(out.glob("points/**/*.json"))) >= 2)
+    toy.wait_until(lambda: len(list(out.glob("points/**/[!.]*.json"))) >= 2)
     os.kill(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (out / "comparison.json").exists()
@@ -253,6 +253,13 @@ def test_a_codec_measured_elsewhere_is_compared_by_its_means(
     for name, percent in (("same", 0), ("double", -50)):
         for rate in document["bd_rates"][name].values():
             assert rate["of_means"]["percent"] == pytest.approx(percent, abs=1e-6)
+
+
+def test_two_codecs_of_one_name_are_refused(compared: Compared, tmp_path: Path) -> None:
+    content = json.loads((compared.out / "codecs/jpeg.json").read_text()) | {"name": "jpeg"}
+    file = measured_file(tmp_path, json.dumps(content))
+    done = nas("compare", compared.model, compared.photos, "--measured", file)
+    refused(done, "--measured: 'jpeg' names two codecs; rename one")
 
 
 def measured_file(folder: Path, text: str) -> Path:

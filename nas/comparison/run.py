@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evaluators.comparison import METRICS, prepare
+from evaluators.comparison import prepare
 from nas.codec_files import Model
 from nas.comparison import document as documents
 from nas.comparison import pictures
@@ -63,7 +63,7 @@ def compare(model: Model, request: Request) -> dict[str, Any]:
         SetupError: LPIPS weights are not installed.
         OutputError: a result cannot be written.
     """
-    elsewhere = _distinct([read_measured(file) for file in request.measured])
+    elsewhere = _distinct([read_measured(file) for file in request.measured], request.peers)
     require_own(request.out, model.key.hex())
     photos = photographs(request.folder, request.limit, but=request.out)
     peers, left_out = found_peers(request.peers)
@@ -163,14 +163,10 @@ def _write(found: dict[str, Any], shown: Sequence[pictures.Shown], out: Path) ->
     write_text(out / DOCUMENT, json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
-def _distinct(files: Sequence[Measured]) -> list[Measured]:
-    names = [one.name for one in files]
-    for name in names:
-        if names.count(name) > 1:
-            raise ComparisonError(f"--measured: two files are of {name!r}; give each its own name")
+def _distinct(files: Sequence[Measured], peers: Sequence[str]) -> list[Measured]:
+    """Codecs that can be told apart by name."""
+    names = [OURS, *peers, *(one.name for one in files)]
+    for one in files:
+        if names.count(one.name) > 1:
+            raise ComparisonError(f"--measured: {one.name!r} names two codecs; rename one")
     return list(files)
-
-
-def ordered_metrics(names: Sequence[str]) -> list[str]:
-    """Metrics in their usual order, each once."""
-    return [metric for metric in METRICS if metric in names]
