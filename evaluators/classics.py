@@ -99,7 +99,10 @@ def missing(classic: Classic) -> str | None:
     """Why a codec cannot be had here, and what to do; None when it can."""
     if classic.plugin and importlib.util.find_spec(_module(classic.plugin)) is None:
         return f"{classic.name} needs {classic.plugin}: pip install 'nas-codecs[compare]'"
-    _register(classic)
+    try:
+        _register(classic)
+    except ImportError as problem:
+        return f"{classic.name}: {classic.plugin} does not load: {problem}"
     if classic.kind not in Image.SAVE or classic.kind not in Image.OPEN:
         return f"this Pillow ({version('pillow')}) was built without {classic.name}"
     return None
