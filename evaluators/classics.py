@@ -129,7 +129,7 @@ def encoded(classic: Classic, pixels: Pixels, quality: int) -> bytes:
 def decoded(classic: Classic, file: bytes) -> Pixels:
     """The picture in a file that `encoded` wrote, shape (H, W, 3)."""
     _register(classic)
-    return np.asarray(Image.open(io.BytesIO(file), formats=[classic.kind]).convert("RGB"))
+    return np.array(Image.open(io.BytesIO(file), formats=[classic.kind]).convert("RGB"))
 
 
 @contextmanager

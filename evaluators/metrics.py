@@ -66,14 +66,22 @@ def ms_ssim(images: Tensor, originals: Tensor) -> Tensor:
     Raises:
         SetupError: a side is 160 pixels or less.
     """
-    height, width = images.shape[-2:]
+    require_ms_ssim_side(*images.shape[-2:])
+    similarities: Tensor = _ms_ssim(images, originals, data_range=1, size_average=False)
+    return similarities
+
+
+def require_ms_ssim_side(height: int, width: int) -> None:
+    """Fails where a picture is too small for all scales of MS-SSIM.
+
+    Raises:
+        SetupError: a side is 160 pixels or less.
+    """
     if min(height, width) <= _MS_SSIM_SIDE:
         raise SetupError(
             f"no ms_ssim of {width} x {height} pixels: its five scales need more than"
             f" {_MS_SSIM_SIDE} each way; give larger photographs or crops"
         )
-    similarities: Tensor = _ms_ssim(images, originals, data_range=1, size_average=False)
-    return similarities
 
 
 def bd_rates(points: Sequence[RdPoint], reference: Sequence[RdPoint]) -> dict[str, float]:

@@ -22,6 +22,7 @@ from evaluators.passes import to_tensor
 from evaluators.perceptual import load_lpips, lpips_of_images
 from evaluators.photos import Pixels
 from evaluators.protocol import SetupError
+from evaluators.strips import ms_ssim_of_image
 
 NAMES = ("the model", "AVIF")
 PHOTO: Pixels = skimage.data.astronaut()[:192, 100:292].copy()
@@ -189,6 +190,16 @@ def test_pictures_score_together_as_they_do_alone() -> None:
             "lpips_vgg": load_lpips("vgg")(*pair).item(),
         }
     assert together[1] == {name: pytest.approx(x, abs=1e-5) for name, x in expected.items()}
+
+
+@pytest.mark.parametrize("shape", [(161, 300), (523, 171), (1100, 200)])
+def test_ms_ssim_in_strips_is_that_of_one_piece(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    original = torch.rand(1, 3, *shape, generator=generator)
+    image = (original + 0.2 * torch.randn(original.shape, generator=generator)).clamp(0, 1)
+    assert ms_ssim_of_image(image, original) == pytest.approx(
+        ms_ssim(image, original).item(), abs=2e-6
+    )
 
 
 def test_lpips_of_eight_bits_is_that_of_floats() -> None:
