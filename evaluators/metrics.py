@@ -17,6 +17,7 @@ RdPoint = dict[str, Any]
 _Curve = tuple[list[float], list[float]]  # rates and qualities, both rising
 
 COMPARED = ("lpips", "ms_ssim", "psnr")
+CURVES = ("the candidate", "the reference")  # what the two of a BD-rate are called
 
 # MS-SSIM halves an image four times, and its window of 11 pixels must still move on the smallest.
 _MS_SSIM_SIDE = 160
@@ -65,14 +66,22 @@ def ms_ssim(images: Tensor, originals: Tensor) -> Tensor:
     Raises:
         SetupError: a side is 160 pixels or less.
     """
-    height, width = images.shape[-2:]
+    require_ms_ssim_side(*images.shape[-2:])
+    similarities: Tensor = _ms_ssim(images, originals, data_range=1, size_average=False)
+    return similarities
+
+
+def require_ms_ssim_side(height: int, width: int) -> None:
+    """Fails where a picture is too small for all scales of MS-SSIM.
+
+    Raises:
+        SetupError: a side is 160 pixels or less.
+    """
     if min(height, width) <= _MS_SSIM_SIDE:
         raise SetupError(
             f"no ms_ssim of {width} x {height} pixels: its five scales need more than"
             f" {_MS_SSIM_SIDE} each way; give larger photographs or crops"
         )
-    similarities: Tensor = _ms_ssim(images, originals, data_range=1, size_average=False)
-    return similarities
 
 
 def bd_rates(points: Sequence[RdPoint], reference: Sequence[RdPoint]) -> dict[str, float]:
@@ -89,7 +98,13 @@ def bd_rates(points: Sequence[RdPoint], reference: Sequence[RdPoint]) -> dict[st
     return rates | {"bd_overlap": min(bd_overlap(points, reference, name) for name in COMPARED)}
 
 
-def bd_rate(points: Sequence[RdPoint], reference: Sequence[RdPoint], metric: str) -> float:
+def bd_rate(
+    points: Sequence[RdPoint],
+    reference: Sequence[RdPoint],
+    metric: str,
+    min_overlap: float = MIN_OVERLAP,
+    names: tuple[str, str] = CURVES,
+) -> float:
     """Rate saved at equal quality against a reference, in per cent; negative is better.
 
     Bjøntegaard's delta over written bytes, piecewise-cubic in the log of the rate. LPIPS enters
@@ -99,19 +114,21 @@ def bd_rate(points: Sequence[RdPoint], reference: Sequence[RdPoint], metric: str
     Args:
         points: one a quality level, with `bpp_coded` and `metric`.
         reference: likewise.
-        metric: `psnr`, `ms_ssim` or `lpips`.
+        metric: `psnr`, `ms_ssim` or `lpips`, also followed by a backbone.
+        min_overlap: the least share of the reference's range of quality that will do.
+        names: of the two curves, for errors.
 
     Raises:
         EvaluationError: a curve does not rise or holds what is no finite number, or the two share
-            less than a fifth of the reference's range of quality.
+            less than `min_overlap` of the reference's range of quality.
     """
-    share = bd_overlap(points, reference, metric)
-    if share < MIN_OVERLAP:
+    share = bd_overlap(points, reference, metric, names)
+    if share < min_overlap:
         raise EvaluationError(
-            f"no bd_rate_{metric}: the candidate's curve shares {share:.1%} of the reference's"
-            f" range of quality, and less than {MIN_OVERLAP:.0%} compares nothing"
+            f"no bd_rate_{metric}: {names[0]}'s curve shares {share:.1%} of {names[1]}'s"
+            f" range of quality, and less than {min_overlap:.0%} compares nothing"
         )
-    ours, theirs = _curve(points, metric, "candidate"), _curve(reference, metric, "reference")
+    ours, theirs = _curve(points, metric, names[0]), _curve(reference, metric, names[1])
     value = _bjontegaard(ours, theirs)
     if not math.isfinite(value):
         raise EvaluationError(f"no bd_rate_{metric}: the curves give no finite number")
@@ -131,19 +148,25 @@ def _bjontegaard(ours: _Curve, theirs: _Curve) -> float:
     return float(value)
 
 
-def bd_overlap(points: Sequence[RdPoint], reference: Sequence[RdPoint], metric: str) -> float:
+def bd_overlap(
+    points: Sequence[RdPoint],
+    reference: Sequence[RdPoint],
+    metric: str,
+    names: tuple[str, str] = CURVES,
+) -> float:
     """Share of the reference's range of quality that a curve covers, 0 to 1.
 
     Args:
         points: as of `bd_rate`.
         reference: likewise.
-        metric: `psnr`, `ms_ssim` or `lpips`.
+        metric: as of `bd_rate`.
+        names: of the two curves, for errors.
 
     Raises:
         EvaluationError: a curve does not rise or holds what is no finite number.
     """
-    ours = _curve(points, metric, "candidate")[1]
-    theirs = _curve(reference, metric, "reference")[1]
+    ours = _curve(points, metric, names[0])[1]
+    theirs = _curve(reference, metric, names[1])[1]
     shared = min(ours[-1], theirs[-1]) - max(ours[0], theirs[0])
     return max(shared, 0.0) / (theirs[-1] - theirs[0])
 
@@ -155,7 +178,7 @@ def _curve(points: Sequence[RdPoint], metric: str, whose: str) -> _Curve:
     qualities = [_quality(point[metric], metric) for point in ordered]
     problem = _problem(rates, qualities)
     if problem:
-        raise EvaluationError(f"no bd_rate_{metric}: the {whose}'s curve {problem}")
+        raise EvaluationError(f"no bd_rate_{metric}: {whose}'s curve {problem}")
     return rates, qualities
 
 
@@ -175,7 +198,7 @@ def _quality(value: float, metric: str) -> float:
     """A metric as a quality in dB that rises; NaN for what the metric cannot be."""
     if metric == "psnr":
         return value
-    error = value if metric == "lpips" else 1 - value
+    error = value if metric.startswith("lpips") else 1 - value
     if not error > -1e-6:  # rounding may put MS-SSIM a little above 1
         return math.nan
     return -10 * math.log10(max(error, 1e-9))

@@ -83,9 +83,17 @@ def described(backbone: str) -> str:
     return f"{backbone}, LPIPS {_VERSION}, inputs in [-1, 1]"
 
 
-@torch.no_grad()
 def lpips_of_image(image: Tensor, original: Tensor, backbone: str = "alex") -> float:
-    """LPIPS of one picture of any size, in bounded memory: the value that it has in one piece.
+    """LPIPS of one picture of any size; as `lpips_of_images`."""
+    return lpips_of_images([image], original, backbone)[0]
+
+
+@torch.no_grad()
+def lpips_of_images(
+    images: Sequence[Tensor], original: Tensor, backbone: str = "alex"
+) -> list[float]:
+    """LPIPS of several versions of one picture, of any size, in bounded memory: each one's value
+    in one piece. The original goes through the backbone once.
 
     LPIPS is a sum over layers of means over positions. So the picture is cut into tiles with a
     margin as wide as the backbone looks, every position is taken from the one tile that owns it,
@@ -93,23 +101,25 @@ def lpips_of_image(image: Tensor, original: Tensor, backbone: str = "alex") -> f
     of all layers begin. Up to the rounding of sums this is exact.
 
     Args:
-        image: shape (1, 3, H, W) in [0, 1], H and W at least 32.
+        images: shape (1, 3, H, W) each, in [0, 1] or 8-bit, H and W at least 32.
         original: same shape.
         backbone: `alex` or `vgg`.
 
     Raises:
-        ValueError: not one pair of pictures of one size, or a side below 32 pixels.
+        ValueError: not pictures of one size, or a side below 32 pixels.
         EvaluationError: a picture holds what is no finite number.
     """
-    _check_pair(image, original)
-    network = load_lpips(backbone).to(image.device).network
-    tiles = product(*(_spans(side) for side in image.shape[-2:]))
-    parts = [_sums(network, _STRIDES[backbone], image, original, *tile) for tile in tiles]
-    sums, counts = np.sum(parts, axis=0).T
-    value = float((sums / counts).sum())
-    if not math.isfinite(value):
-        raise EvaluationError(f"LPIPS ({backbone}) is {value}, not a finite number")
-    return value
+    for image in images:
+        _check_pair(image, original)
+    network = load_lpips(backbone).to(original.device).network
+    tiles = product(*(_spans(side) for side in original.shape[-2:]))
+    parts = [_sums(network, _STRIDES[backbone], images, original, *tile) for tile in tiles]
+    totals = np.sum(parts, axis=0)  # shape (images, layers, 2)
+    values = (totals[..., 0] / totals[..., 1]).sum(axis=1).tolist()
+    for value in values:
+        if not math.isfinite(value):
+            raise EvaluationError(f"LPIPS ({backbone}) is {value}, not a finite number")
+    return [float(value) for value in values]
 
 
 def _check_pair(image: Tensor, original: Tensor) -> None:
@@ -125,30 +135,41 @@ def _check_pair(image: Tensor, original: Tensor) -> None:
 def _sums(
     network: Any,
     strides: Sequence[int],
-    image: Tensor,
+    images: Sequence[Tensor],
     original: Tensor,
     rows: _Span,
     columns: _Span,
-) -> list[tuple[float, int]]:
-    """Sum over the positions that a tile owns and their number, a pair a layer."""
+) -> list[list[tuple[float, int]]]:
+    """Sum over the positions that a tile owns and their number: a pair a layer, of each image."""
     tile = (..., rows.seen, columns.seen)
-    maps = _distances(network, image[tile], original[tile])
-    owned = [
-        distance[..., rows.owned(stride), columns.owned(stride)]
-        for distance, stride in zip(maps, strides, strict=True)
-    ]
-    return [(part.cpu().double().sum().item(), part.numel()) for part in owned]
+    features = _features(network, original[tile])
+    sums = []
+    for image in images:
+        maps = _distances(network, image[tile], features)
+        owned = [
+            distance[..., rows.owned(stride), columns.owned(stride)]
+            for distance, stride in zip(maps, strides, strict=True)
+        ]
+        sums.append([(part.cpu().double().sum().item(), part.numel()) for part in owned])
+    return sums
 
 
-def _distances(network: Any, image: Tensor, original: Tensor) -> list[Tensor]:
+def _distances(network: Any, image: Tensor, original: Sequence[Tensor]) -> list[Tensor]:
     """Weighted distance at every position of every layer, what `lpips` takes the means of."""
-    # Channels last: two thirds of the time on CPUs, the same values.
-    pair = (x.contiguous(memory_format=torch.channels_last) * 2 - 1 for x in (image, original))
-    features = [network.net(network.scaling_layer(x)) for x in pair]
     return [
-        head((_unit(ours) - _unit(theirs)).pow_(2))
-        for ours, theirs, head in zip(*features, network.lins, strict=True)
+        head((ours - theirs).pow_(2))
+        for ours, theirs, head in zip(
+            _features(network, image), original, network.lins, strict=True
+        )
     ]
+
+
+def _features(network: Any, image: Tensor) -> list[Tensor]:
+    """Every scored layer of a backbone, its channels scaled to length 1."""
+    unit = image.float() / 255 if image.dtype == torch.uint8 else image
+    # Channels last: two thirds of the time on CPUs, the same values.
+    scaled = unit.contiguous(memory_format=torch.channels_last) * 2 - 1
+    return [_unit(features) for features in network.net(network.scaling_layer(scaled))]
 
 
 def _unit(features: Tensor) -> Tensor:

@@ -17,7 +17,18 @@ from typing import NoReturn
 import click
 
 from nas import __version__
-from nas.commands import ablate, codec, confirm, latency, read, report, retarget, search, supernet
+from nas.commands import (
+    ablate,
+    codec,
+    compare,
+    confirm,
+    latency,
+    read,
+    report,
+    retarget,
+    search,
+    supernet,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -36,6 +47,7 @@ for command in (
     *retarget.COMMANDS,
     *latency.COMMANDS,
     *codec.COMMANDS,
+    *compare.COMMANDS,
 ):
     cli.add_command(command)
 
@@ -67,6 +79,7 @@ def _exit_code(problem: Exception) -> int | None:
     from latency.lowering import LoweringError
     from latency.measure.backend import MeasureError
     from latency.table import MissingRowError, TableError
+    from nas.comparison.layout import ComparisonError
     from nas.experiment import ExperimentError
     from nas.picture_files import OutputError, PictureFileError
     from nas.pricing.budget import BudgetError
@@ -77,10 +90,8 @@ def _exit_code(problem: Exception) -> int | None:
     from search_spaces.space import SpaceError
 
     wrong = (ExperimentError, SpaceError, SetupError, StudyError, BudgetError, CodecFileError)
-    if isinstance(
-        problem,
-        (*wrong, TableError, MissingRowError, LoweringError, MeasureError, PictureFileError),
-    ):
+    wrong_files = (TableError, MissingRowError, MeasureError, PictureFileError, ComparisonError)
+    if isinstance(problem, (*wrong, *wrong_files, LoweringError)):
         return 2
     return 1 if isinstance(problem, (SearchError, WorkerError, OutputError)) else None
 

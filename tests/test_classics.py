@@ -44,7 +44,8 @@ def test_curve_rises_and_counts_what_was_written() -> None:
     assert rates == sorted(rates)
     assert points[0]["psnr"] < points[-1]["psnr"]
     assert points[0]["lpips"] > points[-1]["lpips"]
-    files = [classics._coded(crop, points[0]["quality"]) for crop in pixels]
+    avif = classics.CLASSICS["avif"]
+    files = [classics.encoded(avif, crop, points[0]["quality"]) for crop in pixels]
     media = sum(map(classics.media_bytes, files))
     assert rates[0] == 8 * media / (2 * 192 * 192)
     assert 0 < media < sum(map(len, files)) - 2 * 200

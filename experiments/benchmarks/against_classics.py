@@ -12,7 +12,6 @@ study held back are used; with a folder, all of its photographs. Prints means an
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import platform
 from collections.abc import Sequence
@@ -22,8 +21,8 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from PIL import Image
 
+from evaluators.classics import CLASSICS, Classic, decoded, encoded
 from evaluators.metrics import psnr, to_8_bit
 from evaluators.passes import linear_image, refine, to_tensor
 from evaluators.perceptual import load_lpips
@@ -35,11 +34,7 @@ from nas.record.entries import study_document
 from nas.record.store import TrialStore
 from search_spaces.codec.model import Codec, one_hot
 
-PEERS = {
-    "JPEG": ("JPEG", {"optimize": True}, range(2, 90, 4)),
-    "WebP": ("WEBP", {"method": 6}, range(0, 95, 5)),
-    "AVIF": ("AVIF", {"speed": 6}, range(5, 80, 5)),
-}
+PEERS = {"JPEG": range(2, 90, 4), "WebP": range(0, 95, 5), "AVIF": range(5, 80, 5)}
 METRICS = ("psnr", "lpips")
 
 
@@ -71,7 +66,10 @@ def _row(
     codec: Codec, photo: Photo, levels: Sequence[int], peers: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Ours and the peers' quality on one photograph, a mapping a level."""
-    curves = {name: _curve(photo.pixels, *peer) for name, peer in peers.items()}
+    curves = {
+        name: _curve(photo.pixels, CLASSICS[name.lower()], qualities)
+        for name, qualities in peers.items()
+    }
     return [_level(codec, photo.pixels, level, curves) for level in levels]
 
 
@@ -94,25 +92,21 @@ def _level(codec: Codec, pixels: Pixels, level: int, curves: dict[str, Any]) -> 
     return {"bpp": bpp, **scores}
 
 
-def _curve(
-    pixels: Pixels, kind: str, options: dict[str, Any], qualities: Sequence[int]
-) -> tuple[Any, Any]:
+def _curve(pixels: Pixels, peer: Classic, qualities: Sequence[int]) -> tuple[Any, Any]:
     """Rates, shape (Q,), rising, and PSNR and LPIPS at them, shape (Q, 2)."""
     points = []
     for quality in qualities:
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, kind, quality=quality, **options)
-        decoded = np.asarray(Image.open(file).convert("RGB"))
-        scored = _quality(to_tensor(decoded), to_tensor(pixels))
-        bpp = 8 * file.tell() / (pixels.shape[0] * pixels.shape[1])
+        file = encoded(peer, pixels, quality)
+        scored = _quality(to_tensor(decoded(peer, file)), to_tensor(pixels))
+        bpp = 8 * len(file) / (pixels.shape[0] * pixels.shape[1])
         points.append((bpp, *(scored[name] for name in METRICS)))
     table = np.array(sorted(points))
     return table[:, 0], table[:, 1:]
 
 
 @torch.no_grad()
-def _quality(decoded: torch.Tensor, original: torch.Tensor) -> dict[str, float]:
-    shown = to_8_bit(decoded)
+def _quality(image: torch.Tensor, original: torch.Tensor) -> dict[str, float]:
+    shown = to_8_bit(image)
     return {
         "psnr": psnr(shown, original).item(),
         "lpips": load_lpips("alex")(shown, original).item(),

@@ -18,7 +18,6 @@ Writes `experiments/results/perceptual.json` and beside it a page of pictures, `
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import logging
 import os
@@ -36,14 +35,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 from perceptual_page import Shown, page
-from PIL import Image, features
 
+from evaluators import classics
+from evaluators.classics import CLASSICS, decoded, encoded
+from evaluators.comparison import METRICS, rate_saved, scores
 from evaluators.joint import JointRecipe, train_joint
-from evaluators.metrics import bd_rate, ms_ssim, psnr, to_8_bit
+from evaluators.metrics import to_8_bit
 from evaluators.passes import to_tensor
-from evaluators.perceptual import described, lpips_of_image
+from evaluators.perceptual import described
 from evaluators.photos import Photo, Pixels, find_photos, load_photos
-from evaluators.protocol import EvaluationError
 from evaluators.training import fit_entropy_model
 from search_spaces.codec.model import Codec
 from search_spaces.codec.saved import load_codec, save_codec
@@ -54,8 +54,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from train_anchor import even_choices
 
 LEVELS = (1, 3, 5, 7)
-METRICS = ("psnr", "ms_ssim", "lpips", "lpips_vgg")
-AVIF_SPEED = 6  # avifenc's and Pillow's own
+AVIF = CLASSICS["avif"]
 # Width and depth of each scale, the same on both sides.
 SCALES = {"half": (16, 1), "quarter": (32, 1), "eighth": (64, 2), "sixteenth": (128, 2)}
 
@@ -143,7 +142,7 @@ def compared(codec: Codec, photo: Photo, level: int) -> Pair:
     symbols, hyper = codec.read(data, height, width, level)
     ours = _pixels(codec.decode(symbols, hyper, level))
     file = no_smaller(photo.pixels, len(data))
-    avif = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+    avif = decoded(AVIF, file)
     sizes: dict[str, tuple[Pixels, int]] = {"ours": (ours, len(data)), "avif": (avif, len(file))}
     scores = {
         name: {"bpp": 8 * size / (height * width), **quality(pixels, photo.pixels)}
@@ -154,17 +153,10 @@ def compared(codec: Codec, photo: Photo, level: int) -> Pair:
 
 def no_smaller(pixels: Pixels, size: int) -> bytes:
     """AVIF's file of the lowest quality whose file has `size` bytes or more."""
-    picture = Image.fromarray(pixels)
-
-    def coded(quality: int) -> bytes:
-        file = io.BytesIO()
-        picture.save(file, "AVIF", quality=quality, speed=AVIF_SPEED)
-        return file.getvalue()
-
-    low, high, best = 0, 100, coded(100)
+    low, high, best = 0, 100, encoded(AVIF, pixels, 100)
     while low < high:
         middle = (low + high) // 2
-        data = coded(middle)
+        data = encoded(AVIF, pixels, middle)
         if len(data) >= size:
             high, best = middle, data
         else:
@@ -172,16 +164,9 @@ def no_smaller(pixels: Pixels, size: int) -> bytes:
     return best
 
 
-@torch.no_grad()
-def quality(decoded: Pixels, original: Pixels) -> dict[str, float]:
+def quality(image: Pixels, original: Pixels) -> dict[str, float]:
     """Every metric of one picture."""
-    pair = to_tensor(decoded), to_tensor(original)
-    return {
-        "psnr": psnr(*pair).item(),
-        "ms_ssim": ms_ssim(*pair).item(),
-        "lpips": lpips_of_image(*pair, "alex"),
-        "lpips_vgg": lpips_of_image(*pair, "vgg"),
-    }
+    return scores([image], original, METRICS)[0]
 
 
 def concluded(rows: Sequence[Sequence[Scores]]) -> dict[str, Any]:
@@ -209,15 +194,9 @@ def _better(scores: Sequence[Scores]) -> dict[str, int]:
 
 def _bd_rate(means: Sequence[Scores], metric: str) -> float | str:
     """Of the mean curves; curves far apart share no quality, then the reason stands there."""
-    name = metric.removesuffix("_vgg")  # the same scale for both backbones
-    ours, avif = (
-        [{"bpp_coded": mean[who]["bpp"], name: mean[who][metric]} for mean in means]
-        for who in ("ours", "avif")
-    )
-    try:
-        return bd_rate(ours, avif, name)
-    except EvaluationError as problem:
-        return str(problem)
+    ours, avif = ([mean[who] for mean in means] for who in ("ours", "avif"))
+    found = rate_saved(ours, avif, metric, ("ours", "AVIF"))
+    return found["why"] if found["percent"] is None else found["percent"]
 
 
 def _all_photos(folder: str) -> list[Photo]:
@@ -254,7 +233,7 @@ def _provenance(arguments: argparse.Namespace) -> dict[str, Any]:
     steps = "" if arguments.codec else f" --steps {arguments.steps}"
     return {
         "lpips": {name: described(name) for name in ("alex", "vgg")},
-        "avif": f"libavif {features.version('avif')} by Pillow, speed {AVIF_SPEED}, 4:2:0",
+        "avif": classics.described(AVIF),
         "machine": f"{platform.machine()} {platform.system()}, one thread",
         "python": platform.python_version(),
         "versions": {name: version(name) for name in ("torch", "lpips", "pillow", "constriction")},

@@ -1,0 +1,1 @@
+"""A codec beside others on the same photographs: files, curves, BD-rates, a page."""
