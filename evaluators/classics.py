@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image, features
 
+from evaluators.perceptual import Originals
 from evaluators.photos import Pixels
 from evaluators.scoring import distortions
 
@@ -166,11 +167,11 @@ def avif_points(crops: Sequence[Pixels]) -> list[dict[str, Any]]:
         container, some 300 bytes however small the picture, is left out of the rate: it would
         count for as much as the picture on a crop, and for nothing on a photograph.
     """
-    originals = _batch(crops)
+    originals = Originals(_batch(crops))
     return [_point(crops, originals, quality) for quality in _CROP_QUALITIES]
 
 
-def _point(crops: Sequence[Pixels], originals: torch.Tensor, quality: int) -> dict[str, Any]:
+def _point(crops: Sequence[Pixels], originals: Originals, quality: int) -> dict[str, Any]:
     avif = CLASSICS["avif"]
     files = [encoded(avif, crop, quality) for crop in crops]
     bits = sum(8 * media_bytes(file) for file in files)

@@ -41,6 +41,7 @@ _TILE = 768
 # What the deepest layers see beyond a cell, rounded up to whole cells; the same for both backbones.
 _MARGIN = 96
 _SMALLEST_SIDE = 32
+_TOGETHER = 4  # images at once: more would only need more memory
 
 
 class Lpips(nn.Module):
@@ -54,6 +55,34 @@ class Lpips(nn.Module):
         """Distance of each pair. Shapes (N, 3, H, W), H and W at least 32 -> (N,)."""
         distance: Tensor = self.network(image * 2 - 1, original * 2 - 1)
         return distance.flatten()
+
+
+class Originals:
+    """Images that many versions are compared with: they go through the backbone once.
+
+    Attributes:
+        images: shape (N, 3, H, W) in [0, 1].
+    """
+
+    @torch.no_grad()
+    def __init__(self, images: Tensor, backbone: str = "alex") -> None:
+        """Takes their features.
+
+        Args:
+            images: shape (N, 3, H, W) in [0, 1], H and W at least 32.
+            backbone: `alex` or `vgg`.
+        """
+        self.images = images
+        self._network = load_lpips(backbone).to(images.device).network
+        parts = torch.split(images, _TOGETHER)
+        self._features = [_features(self._network, part) for part in parts]
+
+    @torch.no_grad()
+    def lpips(self, images: Tensor) -> Tensor:
+        """Distance of each version from its original. Shape (N, 3, H, W) in [0, 1] -> (N,)."""
+        parts = zip(torch.split(images, _TOGETHER), self._features, strict=True)
+        distances = (_distances(self._network, part, features) for part, features in parts)
+        return torch.cat([sum(m.mean((1, 2, 3)) for m in maps) for maps in distances])  # type: ignore[misc]
 
 
 def weights_file(backbone: str) -> Path:

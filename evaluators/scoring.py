@@ -17,7 +17,7 @@ from torch import Tensor
 
 from evaluators.metrics import ms_ssim, psnr, to_8_bit
 from evaluators.passes import linear_image, refine, to_tensor
-from evaluators.perceptual import described, load_lpips
+from evaluators.perceptual import Originals, described
 from evaluators.photos import Pixels
 from evaluators.protocol import EvaluationError
 from search_spaces.codec.model import Codec, one_hot
@@ -113,12 +113,13 @@ def score(
             started.
         SetupError: the crops are too small for MS-SSIM.
     """
-    originals = held_back.pixels.to(device).float() / 255
+    originals = Originals(held_back.pixels.to(device).float() / 255)
     points, gains = [], []
     for i, level in enumerate(levels):
         linear, decoded = _decode(codec, held_back, i, level, device)
         points.append({"level": level, **_rates(held_back, i), **distortions(decoded, originals)})
-        gains.append(points[-1]["psnr"] - psnr(to_8_bit(linear), originals).mean().item())
+        before = psnr(to_8_bit(linear), originals.images).mean().item()
+        gains.append(points[-1]["psnr"] - before)
     gain = float(np.mean(gains))
     if gain < _COLLAPSE_DB:
         raise EvaluationError(
@@ -154,9 +155,9 @@ def check_by_vgg(
     device = next(codec.parameters()).device
     some = _spread(held_back, crops)
     _, decoded = _decode(codec, some, index, level, device)
-    distance = _lpips(to_8_bit(decoded), some.pixels.to(device).float() / 255, "vgg")
+    originals = Originals(some.pixels.to(device).float() / 255, "vgg")
     return {
-        **_finite({"lpips_vgg": distance}),
+        **_finite({"lpips_vgg": originals.lpips(to_8_bit(decoded)).mean().item()}),
         "lpips_vgg_crops": len(some.pixels),
         "lpips_vgg_backbone": described("vgg"),
     }
@@ -221,31 +222,25 @@ def _rates(held_back: HeldBack, index: int) -> dict[str, float]:
     }
 
 
-def distortions(decoded: Tensor, originals: Tensor) -> dict[str, float]:
+def distortions(decoded: Tensor, originals: Originals) -> dict[str, float]:
     """PSNR, MS-SSIM and LPIPS (alex): means over images as a screen would show them.
 
     Args:
         decoded: shape (N, 3, S, S); clipped and rounded here.
-        originals: same shape, in [0, 1].
+        originals: of the same shape.
 
     Raises:
         EvaluationError: a mean is not finite.
     """
     images = to_8_bit(decoded)
-    pairs = zip(torch.split(images, _BATCH), torch.split(originals, _BATCH), strict=True)
+    pairs = zip(torch.split(images, _BATCH), torch.split(originals.images, _BATCH), strict=True)
     similarities = torch.cat([ms_ssim(a, b) for a, b in pairs])
     metrics = {
-        "psnr": psnr(images, originals).mean().item(),
+        "psnr": psnr(images, originals.images).mean().item(),
         "ms_ssim": similarities.mean().item(),
-        "lpips": _lpips(images, originals, "alex"),
+        "lpips": originals.lpips(images).mean().item(),
     }
     return _finite(metrics)
-
-
-def _lpips(images: Tensor, originals: Tensor, backbone: str) -> float:
-    lpips = load_lpips(backbone).to(originals.device)
-    pairs = zip(torch.split(images, _BATCH), torch.split(originals, _BATCH), strict=True)
-    return torch.cat([lpips(a, b) for a, b in pairs]).mean().item()
 
 
 def _finite(metrics: dict[str, float]) -> dict[str, float]:

@@ -257,3 +257,16 @@ def test_foreign_lpips_weights_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_
 def test_the_weights_reader_opens_nothing_but_arrays() -> None:
     with pytest.raises(pickle.UnpicklingError, match="refuses"):
         perceptual._ArraysOnly(io.BytesIO(pickle.dumps(print))).load()
+
+
+@pytest.mark.parametrize("backbone", ["alex", "vgg"])
+def test_versions_of_one_original_are_as_far_as_alone(backbone: str) -> None:
+    rng = torch.Generator().manual_seed(0)
+    originals = torch.rand(5, 3, 64, 48, generator=rng)
+    known = perceptual.Originals(originals, backbone)
+    for share in (0.1, 0.5):
+        images = (1 - share) * originals + share * torch.rand(originals.shape, generator=rng)
+        with torch.no_grad():
+            alone = perceptual.load_lpips(backbone)(images, originals)
+        assert torch.allclose(known.lpips(images), alone, rtol=1e-4, atol=1e-6)
+    assert known.lpips(originals).abs().max() == 0
