@@ -17,7 +17,18 @@ from typing import NoReturn
 import click
 
 from nas import __version__
-from nas.commands import ablate, codec, confirm, latency, read, report, retarget, search, supernet
+from nas.commands import (
+    ablate,
+    codec,
+    confirm,
+    export,
+    latency,
+    read,
+    report,
+    retarget,
+    search,
+    supernet,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,6 +46,7 @@ for command in (
     *report.COMMANDS,
     *retarget.COMMANDS,
     *latency.COMMANDS,
+    *export.COMMANDS,
     *codec.COMMANDS,
 ):
     cli.add_command(command)

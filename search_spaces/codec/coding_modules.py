@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.codec import coding_blocks, statistics
-from search_spaces.codec.constants import LATENT_STRIDE, PATCH_CHANNELS
+from search_spaces.codec.constants import LATENT_SIZE, LATENT_STRIDE, PATCH_CHANNELS
 from search_spaces.codec.context import Context
 from search_spaces.codec.layers import SLOPE, LevelTable, basis, zeroed
 
@@ -138,13 +138,31 @@ class ContextStep(nn.Module):
 
     def forward(self, latents: Tensor, parameters: Tensor, level: Tensor) -> Tensor:
         parameters, log_scale = _like(parameters, latents), self.log_scale(level)
-        known = _known(self.context, self.group, latents)
-        refined = _refined(self.context, self.group, latents, self.learned_width)
+        known, refined = self._masks(latents)
         unit = torch.exp(-log_scale)
         features = self.known(latents * unit * known)
         features = features + self.given(self._relative(parameters, unit))
         added = _in_steps(self.out(F.leaky_relu(features, SLOPE)), log_scale, self.learned_width)
-        return parameters + added * refined
+        return parameters + added * self._repeated(refined)
+
+    def _masks(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """1 where latents are known, and where parameters are refined; both broadcastable."""
+        group = self._groups(latents)
+        known, refined = group < self.group, group == self.group
+        return known.to(latents.dtype)[None], refined.to(latents.dtype)[None]
+
+    def _groups(self, latents: Tensor) -> Tensor:
+        """Group of every latent, broadcastable to (M, h, w)."""
+        channels, height, width = latents.shape[1:]
+        if torch.onnx.is_in_onnx_export():  # one graph for every size up to a tile's
+            whole = self.context.group_of(int(channels), LATENT_SIZE, LATENT_SIZE)
+            return torch.from_numpy(whole)[..., :height, :width]
+        return torch.from_numpy(self.context.group_of(channels, height, width)).to(latents.device)
+
+    def _repeated(self, mask: Tensor) -> Tensor:
+        """For mu and width alike."""
+        both = self.learned_width and mask.shape[1] > 1
+        return torch.cat([mask, mask], 1) if both else mask
 
     def _relative(self, parameters: Tensor, unit: Tensor) -> Tensor:
         if not self.learned_width:
@@ -182,20 +200,6 @@ def _even(values: Tensor) -> Tensor:
     return F.pad(values, (0, width % 2, 0, height % 2), mode="replicate")
 
 
-def _known(context: Context, group: int, latents: Tensor) -> Tensor:
-    """1 where latents are of a group before this one; broadcastable to the latents' shape."""
-    groups = torch.from_numpy(context.group_of(*latents.shape[1:])).to(latents.device)
-    return (groups < group).to(latents.dtype)[None]
-
-
-def _refined(context: Context, group: int, latents: Tensor, learned_width: bool) -> Tensor:
-    """1 where parameters are of this group; broadcastable to the parameters' shape."""
-    groups = torch.from_numpy(context.group_of(*latents.shape[1:])).to(latents.device)
-    mask = (groups == group).to(latents.dtype)[None]
-    both = learned_width and mask.shape[1] > 1  # mu and width alike
-    return torch.cat([mask, mask], 1) if both else mask
-
-
 def _like(parameters: Tensor, latents: Tensor) -> Tensor:
     """Cropped to the size of the latents, which may be odd."""
     height, width = latents.shape[-2:]
@@ -218,8 +222,3 @@ def _mu_and_width(parameters: Tensor, learned_width: bool) -> tuple[Tensor, Tens
         return parameters, None
     mu, raw = parameters.chunk(2, 1)
     return mu, torch.exp(torch.tanh(raw))
-
-
-# What asks for the size of its arguments is one call in graphs that are traced without sizes.
-for _name in ("_even", "_known", "_like", "_refined"):
-    fx.wrap(_name)
