@@ -124,6 +124,7 @@ def app_package(
 
     Raises:
         LoweringError: Core ML cannot express the module.
+        OSError: the disk is full: packages are made in the folder of temporary files.
     """
     try:
         with quiet():
@@ -139,6 +140,8 @@ def app_package(
                 [tensor(name, dtype=half, **shapes[name]) for name in inputs],
                 [tensor(name, dtype=half) for name in outputs],
             )
+    except OSError:
+        raise
     except Exception as error:
         raise LoweringError(
             f"the module cannot be converted to Core ML: {one_line(error)}"

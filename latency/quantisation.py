@@ -1,4 +1,4 @@
-"""8-bit networks after training, by `coremltools.optimize.torch`: simulated here, then converted."""
+"""Networks of 8 bits after training, by `coremltools.optimize.torch`."""
 
 from __future__ import annotations
 

@@ -39,7 +39,9 @@ def _losses(about: Mapping[str, Any] | None) -> tuple[str, str]:
     """Ranges over the levels."""
     if about is None:
         return "", ""
-    lost, more = about["psnr_lost_db"], about["bytes_more_percent"]
+    # Plus 0, so that nothing is written as -0.
+    lost = [round(value, 2) + 0.0 for value in about["psnr_lost_db"]]
+    more = [round(value, 1) + 0.0 for value in about["bytes_more_percent"]]
     return f"{min(lost):.2f} to {max(lost):.2f}", f"{min(more):+.1f} to {max(more):+.1f} %"
 
 

@@ -64,6 +64,13 @@ class Rounding:
         """Full precision on the photographs that losses are measured on."""
         return self._measured("full precision", self.exact, self.photos.measured)
 
+    def rounded(self, precision: Precision) -> tuple[dict[str, Quantised], dict[str, Any]]:
+        """The networks of 8 bits, and what the manifest says of all three at a precision."""
+        quantised, kept = self._quantised() if precision == "w8a8" else ({}, {})
+        simulated = {**exported_networks(self.halved), **_simulations(quantised)}
+        measured = self._measured(precision, half_runner(simulated), self.photos.measured)
+        return quantised, measured.against(self.baseline) | _parts(precision, quantised, kept)
+
     def write(self, precision: Precision, origin: packages.Origin, folder: Path) -> dict[str, Any]:
         """Writes three packages into a folder; what the manifest says of them.
 
@@ -72,17 +79,15 @@ class Rounding:
             OSError: the folder cannot be written.
         """
         folder.mkdir(parents=True)
-        quantised, kept = self._quantised() if precision == "w8a8" else ({}, {})
-        simulated = {**exported_networks(self.halved), **_simulations(quantised)}
-        measured = self._measured(precision, half_runner(simulated), self.photos.measured)
+        quantised, facts = self.rounded(precision)
         for i, name in enumerate(NETWORKS):
             self.progress(f"writing {precision}", i, len(NETWORKS))
-            rounded = name in quantised
-            module = quantised[name].final() if rounded else self.modules[name]
-            stated = precision if rounded else "fp16"
+            of_8_bits = name in quantised
+            module = quantised[name].final() if of_8_bits else self.modules[name]
+            stated = precision if of_8_bits else "fp16"
             file = folder / f"{name}.mlpackage"
             packages.write_package(name, module, self.codec.design, stated, origin, file)
-        return {**measured.against(self.baseline), **_parts(precision, quantised, kept)}
+        return facts
 
     def _quantised(self) -> tuple[dict[str, Quantised], Kept]:
         """Encoder and decoder, with as little kept in fp16 as the loss allows."""

@@ -36,12 +36,12 @@ _TABLES = 64
 
 def write_integers(codec: Codec, file: Path) -> None:
     """Writes the integers of a frozen codec."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     scales = codec.steps["scale_decoder"].named_buffers()
     prior = codec.hyper_prior.named_buffers()
     tensors = {name: buffer.numpy() for name, buffer in (*scales, *prior) if "." not in name}
-    save_file(tensors, file, metadata={"format": LAYOUT, "grouped": str(int(codec.grouped))})
+    file.write_bytes(save(tensors, {"format": LAYOUT, "grouped": str(int(codec.grouped))}))
 
 
 def read_integers(file: Path) -> Integers:

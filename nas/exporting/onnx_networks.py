@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,16 +68,18 @@ def write_onnx(codec: Codec, folder: Path) -> None:
         }
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that sizes are traced is what is wanted
+            content = io.BytesIO()
             torch.onnx.export(
                 module,
                 examples,
-                folder / f"{name}.onnx",
+                content,  # type: ignore[arg-type]
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_axes=sizes,
                 dynamo=False,
                 training=torch.onnx.TrainingMode.PRESERVE,
             )
+        (folder / f"{name}.onnx").write_bytes(content.getvalue())
 
 
 def onnx_runner(folder: Path) -> Runner:
