@@ -57,9 +57,8 @@ def write_codec(file: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     codec = Codec(build_design(CHOICES)).eval()
     with torch.no_grad():
-        for name, parameter in codec.named_parameters():
-            if "log_" not in name and "table" not in name:
-                parameter.add_(0.01 * torch.randn_like(parameter))
+        for parameter in codec.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
     codec.freeze()
     save_codec(codec, CHOICES, file)
     return file
