@@ -24,7 +24,7 @@ PRECISIONS: tuple[Precision, ...] = ("fp16", "w8a8")
 Progress = Callable[[str, int, int], None]
 Kept = Mapping[str, frozenset[str]]
 
-_EXACT_PARTS = ["linear transforms", "entropy model", "image additions"]
+_EXACT_PARTS = ["linear transforms", "entropy model", "bases of heads"]
 _TRIED = 3  # calibration crops that choices of precision are made by
 
 

@@ -1,10 +1,11 @@
 """W8A8: weights and activations of 8 bits, by `coremltools.optimize.torch`, after training.
 
-What is quantised are the convolutions of both backbones, some 96 % of the work. Three parts stay
-in fp16. The linear transforms carry the picture itself: one scale for all of it would lose 1 to 5
-dB. The entropy model's networks must give encoder and decoder the same mu and width, whichever
-precision each runs at; in 8 bits they lose up to 3.5 dB. Images that heads correct are added in
-fp16. If what is left still loses more than allowed, whole scales of a backbone are given back.
+What is quantised are the trained convolutions of both backbones, some nine tenths of the work. Four
+parts stay in fp16. The linear transforms carry the picture itself: one scale for all of it would
+lose 1 to 5 dB. The entropy model's networks must give encoder and decoder the same mu and width,
+whichever precision each runs at; in 8 bits they lose up to 3.5 dB. The orthonormal bases of heads
+stay exact, as in the scores of a search, and the images that heads correct are added in fp16. If
+what is left still loses more than allowed, whole scales of a backbone are given back.
 """
 
 from __future__ import annotations
