@@ -103,6 +103,7 @@ def _onnx(rounding: Rounding, folder: Path) -> dict[str, Any]:
         return photograph.tile(1, 1, 2, 2)[..., :height, :width]
 
     found = onnx_networks.difference(onnx_networks.onnx_runner(folder), rounding.codec, crop)
+    found.require_small()
     return {
         "precision": "fp32",
         "integers_that_differ_from_torch": found.symbols,

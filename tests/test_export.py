@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import toy
 from PIL import Image
-from recorded_studies import recorded
+from recorded_studies import record, recorded
 from test_compress import nas, nas_elsewhere, pixels_of, psnr, refused, texture
 from test_conversion import Program
 
-from latency.conversion import quiet
+from latency.conversion import LoweringError, quiet
 from latency.lowering import lower, package_ops
+from nas.export_source import of_trial
 from nas.exporting.coreml import Rounding
 from nas.exporting.folder import sha256
 from nas.exporting.integers import hyper_tables, read_integers, symbol_tables
@@ -192,6 +194,18 @@ def test_onnx_runtime_agrees_with_torch_at_every_size(exported: Path, model: Pat
     assert found.of > 60_000
     assert found.symbols <= found.of / 10_000  # values that lie between two integers
     assert found.image < 1e-4
+    found.require_small()
+
+
+def test_onnx_of_other_weights_is_told_apart(exported: Path, tmp_path: Path) -> None:
+    other = load_codec(write_codec(tmp_path / "other.safetensors", 1))
+
+    def crop(height: int, width: int) -> torch.Tensor:
+        return torch.from_numpy(texture(height, width)).permute(2, 0, 1)[None].float() / 255
+
+    found = difference(onnx_runner(exported / "onnx"), other, crop)
+    with pytest.raises(LoweringError, match="leave it out with --no-onnx"):
+        found.require_small()
 
 
 @pytest.fixture(scope="module")
@@ -374,6 +388,32 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_trial_without_a_codec_is_refused(study: str) -> None:
     done = nas("export", "toy", 0, "--storage", study)
     refused(done, "trial 0 of toy (complete) left no codec; train one: nas train toy 0")
+
+
+KEEPING = """
+from toy import ToyEvaluator
+
+class Keeping(ToyEvaluator):
+    def evaluate(self, *given):
+        return {**super().evaluate(*given), "codec": "kept.safetensors"}
+"""
+
+
+def test_a_proxy_is_exported_with_a_warning(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = toy.write_experiment(tmp_path, evaluator="./keeping.py:Keeping")
+    (tmp_path / "keeping.py").write_text(KEEPING)
+    url = record(file, range(1))
+    gone = nas("export", "toy", 0, "--storage", url)
+    refused(gone, "kept.safetensors, the codec of trial 0 of toy, is gone; train one: nas train")
+    shutil.copyfile(model, "kept.safetensors")
+    source = of_trial(url, "toy", 0)
+    assert (source.codec, source.folder) == (Path("kept.safetensors"), Path("runs/toy/export-0"))
+    assert source.origin == "proxy of the search: trial 0 of toy"
+    done = nas("export", "toy", 0, "--storage", url, "--calibrate", "none")
+    assert "nas: trial 0 of toy was not trained in full: this is the proxy" in done.err
 
 
 def test_what_was_trained_in_full_is_exported(study: str, model: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from latency.lowering import package_ops
 from nas.exporting import packages
 from nas.exporting.networks import exported_networks, folded, half_runner, round_weights, runner
 from nas.exporting.photographs import LEVELS, Measured, Photographs, measure
@@ -80,6 +81,7 @@ class Rounding:
         """
         folder.mkdir(parents=True)
         quantised, facts = self.rounded(precision)
+        operations = {}
         for i, name in enumerate(NETWORKS):
             self.progress(f"writing {precision}", i, len(NETWORKS))
             of_8_bits = name in quantised
@@ -87,7 +89,8 @@ class Rounding:
             stated = precision if of_8_bits else "fp16"
             file = folder / f"{name}.mlpackage"
             packages.write_package(name, module, self.codec.design, stated, origin, file)
-        return facts
+            operations[name] = len(package_ops(file))  # read back, so that it can be read
+        return {**facts, "operations": operations}
 
     def _quantised(self) -> tuple[dict[str, Quantised], Kept]:
         """Encoder and decoder, with as little kept in fp16 as the loss allows."""

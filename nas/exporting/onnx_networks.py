@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latency.conversion import LoweringError
 from nas.exporting.networks import exported_networks, folded
 from search_spaces.codec.deployed import NETWORKS, output_names, tensor_shapes
 from search_spaces.codec.deployed_codec import DeployedCodec, Runner
@@ -23,6 +24,8 @@ FOLDER = "onnx"
 HINT = "pip install 'nas-codecs[host]'"
 # Odd numbers of latents and hyper-latents, so that what they need is part of the graph.
 _TRACED = (272, 304)
+# Values between two integers can fall to either side; a 256th is a step of 8-bit pixels.
+_MOST_SYMBOLS, _MOST_IMAGE = 1e-3, 1 / 256
 _CHECKED = ((512, 512), (272, 304), (16, 512))
 
 
@@ -39,6 +42,19 @@ class Difference:
     symbols: int
     of: int
     image: float
+
+    def require_small(self) -> None:
+        """Lets pass what rounding alone explains.
+
+        Raises:
+            LoweringError: the networks in ONNX are other ones than torch's.
+        """
+        if self.symbols > self.of * _MOST_SYMBOLS or not self.image <= _MOST_IMAGE:
+            raise LoweringError(
+                f"ONNX Runtime differs from torch in {self.symbols} of {self.of} integers and by"
+                f" {self.image:.2g} in a pixel: these networks cannot be exported to ONNX; leave"
+                " it out with --no-onnx"
+            )
 
 
 def require_onnx(*modules: str) -> None:
