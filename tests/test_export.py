@@ -72,9 +72,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As few as there may be."""
+    folder = tmp_path_factory.mktemp("photos")
+    for i in range(3):
+        Image.fromarray(texture(256, 256) + 9 * i).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(model: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("export") / "out"
-    done = nas("export", model, "--out", folder, "--json")
+    done = nas("export", model, "--out", folder, "--calibrate", photos, "--json")
     assert done.code == 0, done.err
     document = json.loads(done.out)
     assert document["folder"] == str(folder)
@@ -416,11 +425,11 @@ def test_a_proxy_is_exported_with_a_warning(
     assert "nas: trial 0 of toy was not trained in full: this is the proxy" in done.err
 
 
-def test_what_was_trained_in_full_is_exported(study: str, model: Path) -> None:
+def test_what_was_trained_in_full_is_exported(study: str, model: Path, photos: Path) -> None:
     trained = Path("runs/toy/train-1")
     trained.mkdir(parents=True)
     shutil.copyfile(model, trained / "codec.safetensors")
-    small = ("--no-onnx", "--precision", "fp16")
+    small = ("--no-onnx", "--precision", "fp16", "--calibrate", photos)
     done = nas("export", "toy", 1, "--storage", study, *small)
     assert done.code == 0, done.err
     assert "not trained in full" not in done.err
