@@ -86,6 +86,11 @@ def load_model(model: Path, runtime: Runtime = "torch") -> Model:
         CodecFileError: it holds no codec, or not for this runtime.
     """
     file = model / CODEC if model.is_dir() else model
+    if model.is_dir() and not any((model / name).is_file() for name in (CODEC, MANIFEST)):
+        raise CodecFileError(
+            f"{model}: no {CODEC} in it; expected a codec file, or a folder that `nas train` or"
+            " `nas export` made"
+        )
     if runtime == "onnx" or (model / MANIFEST).is_file():
         return _exported(model, file, runtime)
     codec = load_codec(file)
