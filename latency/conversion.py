@@ -10,9 +10,10 @@ import importlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cache as memoised
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -106,6 +107,58 @@ def model_of(module: nn.Module, shapes: Sequence[Shape], precision: Precision) -
         ) from error
 
 
+def app_package(
+    module: nn.Module, inputs: Mapping[str, Shape], outputs: Sequence[str], quantised: bool
+) -> Any:
+    """A package of trained weights for an app on iOS 17 or later, fp16 at its border.
+
+    Args:
+        module: as it is run: folded and trained; put in evaluation mode.
+        inputs: shapes by name in order, without the batch dimension.
+        outputs: names in order.
+        quantised: whether `coremltools.optimize.torch` made the module; it is traced then, at the
+            cost of one run, for torch cannot export quantised tensors.
+
+    Returns:
+        A `coremltools.models.MLModel` that is not loaded.
+
+    Raises:
+        LoweringError: Core ML cannot express the module.
+        OSError: the disk is full: packages are made in the folder of temporary files.
+    """
+    try:
+        with quiet():
+            import coremltools
+
+            make = _traced if quantised else _exported
+            source = make(module, list(inputs.values()))
+            # What torch exports states its shapes itself.
+            shapes = {n: {"shape": (1, *s)} if quantised else {} for n, s in inputs.items()}
+            tensor, half = coremltools.TensorType, np.float16
+            return _converted(
+                source,
+                [tensor(name, dtype=half, **shapes[name]) for name in inputs],
+                [tensor(name, dtype=half) for name in outputs],
+            )
+    except OSError:
+        raise
+    except Exception as error:
+        raise LoweringError(
+            f"the module cannot be converted to Core ML: {one_line(error)}"
+        ) from error
+
+
+def saved_program(package: Path) -> Any:
+    """The `main` function of a package on disk, as coremltools reads it back."""
+    import coremltools
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    spec = coremltools.models.MLModel(str(package), skip_model_load=True).get_spec()
+    weights = package / "Data/com.apple.CoreML/weights"
+    program = load(spec, spec.specificationVersion, str(weights))
+    return program.functions["main"]
+
+
 def network_module(network: Network) -> NetworkModule:
     """A network as it is timed: folded, its weights random; torch's generator stays as it was."""
     import torch
@@ -164,6 +217,14 @@ def _exported(module: nn.Module, shapes: Sequence[Shape]) -> Any:
         return torch.export.export(module.eval(), examples).run_decompositions({})
 
 
+def _traced(module: nn.Module, shapes: Sequence[Shape]) -> Any:
+    import torch
+
+    with torch.no_grad():
+        examples = tuple(torch.zeros((1, *shape)) for shape in shapes)
+        return torch.jit.trace(module.eval(), examples, check_trace=False)  # type: ignore[no-untyped-call]
+
+
 def _package(exported: Any, inputs: int, int8_activations: bool) -> Any:
     import coremltools
 
@@ -171,14 +232,24 @@ def _package(exported: Any, inputs: int, int8_activations: bool) -> Any:
     if int8_activations:
         # Last, so that what is fused by then keeps its int8 form.
         pipeline.append_pass(_activation_pass())
+    named = [coremltools.TensorType(f"input_{i}", dtype=np.float16) for i in range(inputs)]
+    return _converted(exported, named, None, pipeline)
+
+
+def _converted(
+    source: Any, inputs: list[Any], outputs: list[Any] | None, pipeline: Any = None
+) -> Any:
+    import coremltools
+
     return coremltools.convert(
-        exported,
-        inputs=[coremltools.TensorType(f"input_{i}", dtype=np.float16) for i in range(inputs)],
+        source,
+        inputs=inputs,
+        outputs=outputs,
         convert_to="mlprogram",
         minimum_deployment_target=coremltools.target.iOS17,
         compute_precision=coremltools.precision.FLOAT16,
         compute_units=coremltools.ComputeUnit.CPU_AND_NE,
-        pass_pipeline=pipeline,
+        pass_pipeline=pipeline or coremltools.PassPipeline.DEFAULT,
         skip_model_load=True,
     )
 

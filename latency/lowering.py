@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.conversion import LoweringError as LoweringError
-from latency.conversion import one_line, program_of, quiet
+from latency.conversion import one_line, program_of, quiet, saved_program
 from latency.ops import Op
 from search_spaces.blocks import Block, Shape
 from search_spaces.files import write_atomically
@@ -92,6 +92,19 @@ def lower_module(module: nn.Module, shapes: Sequence[Shape], name: str) -> tuple
             return _canonical(program_of(module, shapes))
     except Exception as error:
         raise LoweringError(f"{name} cannot be lowered to Core ML: {one_line(error)}") from error
+
+
+def package_ops(package: Path) -> tuple[Op, ...]:
+    """The operations of a package on disk, in order of execution, as `lower_module` gives them.
+
+    Raises:
+        LoweringError: coremltools cannot read it.
+    """
+    try:
+        with quiet():
+            return _canonical(saved_program(package))
+    except Exception as error:
+        raise LoweringError(f"{package} cannot be read: {one_line(error)}") from error
 
 
 def _lower(block: Block) -> tuple[Op, ...]:

@@ -22,6 +22,7 @@ from nas.commands import (
     codec,
     compare,
     confirm,
+    export,
     latency,
     read,
     report,
@@ -46,6 +47,7 @@ for command in (
     *report.COMMANDS,
     *retarget.COMMANDS,
     *latency.COMMANDS,
+    *export.COMMANDS,
     *codec.COMMANDS,
     *compare.COMMANDS,
 ):

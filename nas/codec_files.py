@@ -7,31 +7,43 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from nas import picture_files
+from nas.exporting.folder import CODEC, MANIFEST, read_manifest, require_intact
 from nas.picture_files import Colour, PictureFileError, Pixels, write_whole
 from search_spaces.codec import bitstream, pictures
 from search_spaces.codec.bitstream import MAX_PIXELS, Stream
+from search_spaces.codec.deployed import NETWORKS
+from search_spaces.codec.deployed_codec import DeployedCodec
 from search_spaces.codec.entropy import BitstreamError
 from search_spaces.codec.model import Codec
-from search_spaces.codec.pictures import PictureError, Progress
-from search_spaces.codec.saved import codec_key, load_codec
+from search_spaces.codec.pictures import PictureError, Progress, TileCodec
+from search_spaces.codec.saved import CodecFileError, codec_key, load_codec
 
 SUFFIX = ".nasc"
 # No file of this format is longer than its picture is as 8-bit pixels, by far.
 _MAX_BYTES = 3 * MAX_PIXELS
 
 Entry = dict[str, Any]
+Runtime = Literal["torch", "onnx"]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A codec ready to run, its file, and the key that its streams carry."""
+    """A codec ready to run, its file, and the key that its streams carry.
+
+    Attributes:
+        file: of the codec.
+        codec: with its networks in torch.
+        key: 8 bytes.
+        coder: what codes windows: the codec itself, or with its networks in another runtime.
+    """
 
     file: Path
     codec: Codec
     key: bytes
+    coder: TileCodec
 
 
 @dataclass(frozen=True)
@@ -63,14 +75,48 @@ class Goal:
         return int(self.bpp * pixels.shape[0] * pixels.shape[1] / 8)
 
 
-def load_model(file: Path) -> Model:
-    """Loads a codec file.
+def load_model(model: Path, runtime: Runtime = "torch") -> Model:
+    """Loads a codec.
+
+    Args:
+        model: a codec file, a folder that `nas train` made, or one that `nas export` made.
+        runtime: of its networks; `onnx` takes the files of an export, checked by its manifest.
 
     Raises:
-        CodecFileError: it holds no codec.
+        CodecFileError: it holds no codec, or not for this runtime.
     """
+    file = model / CODEC if model.is_dir() else model
+    if model.is_dir() and not any((model / name).is_file() for name in (CODEC, MANIFEST)):
+        raise CodecFileError(
+            f"{model}: no {CODEC} in it; expected a codec file, or a folder that `nas train` or"
+            " `nas export` made"
+        )
+    if runtime == "onnx" or (model / MANIFEST).is_file():
+        return _exported(model, file, runtime)
     codec = load_codec(file)
-    return Model(file, codec, codec_key(codec))
+    return Model(file, codec, codec_key(codec), codec)
+
+
+def _exported(folder: Path, file: Path, runtime: Runtime) -> Model:
+    """The codec of an export, whose manifest every file that is used has to fit."""
+    if not folder.is_dir():
+        raise CodecFileError(
+            f"{folder}: --runtime onnx takes a folder that `nas export` made, not a codec file"
+        )
+    manifest = read_manifest(folder)
+    networks = [f"onnx/{name}.onnx" for name in NETWORKS] if runtime == "onnx" else []
+    require_intact(folder, manifest, [CODEC, *networks])
+    codec = load_codec(file)
+    key = codec_key(codec)
+    if manifest.get("codec_key") != key.hex():
+        raise CodecFileError(
+            f"{folder / MANIFEST}: of codec {manifest.get('codec_key')}, but {CODEC} is {key.hex()}"
+        )
+    if runtime == "torch":
+        return Model(file, codec, key, codec)
+    from nas.exporting.onnx_networks import onnx_runner
+
+    return Model(file, codec, key, DeployedCodec(codec, onnx_runner(folder / "onnx")))
 
 
 def compress_jobs(source: Path, target: Path) -> list[Job]:
@@ -126,7 +172,7 @@ def decompress_file(job: Job, progress: Progress, model: Model, threads: int) ->
     """
     data = _read(job.source)
     with _named(job.source):
-        pixels = pictures.decode_picture(model.codec, data, threads, progress, model.key)
+        pixels = pictures.decode_picture(model.coder, data, threads, progress, model.key)
     write_whole(job.target, picture_files.picture_bytes(pixels, job.target.suffix))
     return _entry(job, data, ())
 
@@ -183,8 +229,8 @@ def _target_names(files: Iterable[Path], ending: str) -> list[Path]:
 def _encode(model: Model, pixels: Pixels, goal: Goal, threads: int, progress: Progress) -> bytes:
     limit, key = goal.limit_bytes(pixels), model.key
     if limit is not None:
-        return pictures.encode_to_size(model.codec, pixels, limit, threads, progress, key)
-    return pictures.encode_picture(model.codec, pixels, goal.quality, threads, progress, key)
+        return pictures.encode_to_size(model.coder, pixels, limit, threads, progress, key)
+    return pictures.encode_picture(model.coder, pixels, goal.quality, threads, progress, key)
 
 
 def _read(file: Path) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from search_spaces.blocks import Block, Network, Step
@@ -87,3 +87,19 @@ class NetworkModule(nn.Module):
         given = dict(zip(self.network.inputs, inputs, strict=True))
         values = run(self.network, self.steps, given)
         return tuple(values[name] for name in self.network.outputs)
+
+
+def traceable(network: Network, modules: nn.ModuleDict) -> fx.GraphModule:
+    """A whole network as a graph with a named argument an input, for tools that rewrite graphs.
+
+    Args:
+        network: its steps become calls of their modules.
+        modules: from `build_modules`; those of the steps are shared with the result.
+    """
+    graph = fx.Graph()
+    nodes = {name: graph.placeholder(name) for name in network.inputs}
+    for step in network.steps:
+        inputs = tuple(nodes[name] for name in step.inputs)
+        nodes[step.name] = graph.call_module(module_name(step.name), inputs)
+    graph.output(tuple(nodes[name] for name in network.outputs))
+    return fx.GraphModule(modules, graph)

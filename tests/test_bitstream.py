@@ -20,6 +20,7 @@ from torch import Tensor
 from search_spaces.codec import bitstream, entropy, pictures, tiles
 from search_spaces.codec.bitstream import MAGIC, Stream
 from search_spaces.codec.entropy import BitstreamError
+from search_spaces.codec.pictures import Integers
 from search_spaces.codec.tiles import Pixels
 
 ROOT = Path(__file__).parent.parent
@@ -35,34 +36,40 @@ class Packed:
 class Deflated:
     """A codec that loses nothing at quality 7 and the lower bits of every pixel below it."""
 
-    def compress(self, image: Tensor, quality: float) -> Packed:
+    def analyse(self, image: Tensor, quality: float) -> Integers:
         pixels = (image * 255).round().byte()
         step = 2 ** (7 - int(quality))
-        return Packed(zlib.compress((pixels // step * step).numpy().tobytes(), 1))
+        return pixels // step * step, torch.empty(0)
 
-    def decompress(self, data: bytes, height: int, width: int, quality: float) -> Tensor:
+    def write(self, symbols: Tensor, hyper: Tensor, quality: float) -> Packed:
+        return Packed(zlib.compress(symbols.numpy().tobytes(), 1))
+
+    def read(self, data: bytes, height: int, width: int, quality: float) -> Integers:
         try:
             content = zlib.decompress(data, bufsize=3 * height * width)
             pixels = np.frombuffer(content, np.uint8).reshape(1, 3, height, width)
         except (zlib.error, ValueError) as problem:
             raise BitstreamError(f"not deflated: {problem}") from None
-        return torch.from_numpy(pixels.copy()).float() / 255
+        return torch.from_numpy(pixels.copy()), torch.empty(0)
+
+    def decode(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
+        return symbols.float() / 255
 
 
 class Overflowing(Deflated):
-    def decompress(self, data: bytes, height: int, width: int, quality: float) -> Tensor:
-        return super().decompress(data, height, width, quality) + float("inf")
+    def decode(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
+        return super().decode(symbols, hyper, quality) + float("inf")
 
 
 class Diverged(Deflated):
-    def compress(self, image: Tensor, quality: float) -> Packed:
+    def write(self, symbols: Tensor, hyper: Tensor, quality: float) -> Packed:
         writer = entropy.Writer()
         writer.write(np.full((1, 3), 40_000, np.int32), np.full((1, 3), 63, np.uint8))
         return Packed(writer.to_bytes())
 
 
 class Defective(Deflated):
-    def decompress(self, data: bytes, height: int, width: int, quality: float) -> Tensor:
+    def decode(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
         raise RuntimeError("shapes do not match")
 
 

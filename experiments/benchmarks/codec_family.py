@@ -113,14 +113,12 @@ class Recorded:
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.estimated_bits = 0.0
+        self.analyse, self.read, self.decode = codec.analyse, codec.read, codec.decode
 
-    def compress(self, image: Tensor, quality: float) -> Coded:
-        coded = self.codec.compress(image, quality)
+    def write(self, symbols: Tensor, hyper: Tensor, quality: float) -> Coded:
+        coded = self.codec.write(symbols, hyper, quality)
         self.estimated_bits += self.codec.estimated_bits(coded, quality)
         return coded
-
-    def decompress(self, data: bytes, height: int, width: int, quality: float) -> Tensor:
-        return self.codec.decompress(data, height, width, quality)
 
 
 class LinearPart:
@@ -128,11 +126,11 @@ class LinearPart:
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
-        self.compress = codec.compress
+        self.analyse, self.write, self.read = codec.analyse, codec.write, codec.read
 
     @torch.no_grad()
-    def decompress(self, data: bytes, height: int, width: int, quality: float) -> Tensor:
-        latents = self.codec.latents(*self.codec.read(data, height, width, quality), quality)
+    def decode(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
+        latents = self.codec.latents(symbols, hyper, quality)
         return linear_image(self.codec, latents, level_of(quality))
 
 

@@ -17,7 +17,7 @@ from nas.commands.options import json_option
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from nas.codec_files import Entry, Goal, Job, Model
+    from nas.codec_files import Entry, Goal, Job, Model, Runtime
     from nas.picture_files import Colour
     from search_spaces.codec.pictures import Progress
 
@@ -58,6 +58,13 @@ model_argument = click.argument("model", type=_path)
 source_argument = click.argument("source", metavar="IN", type=_path)
 target_argument = click.argument("target", metavar="OUT", type=_path)
 force_option = click.option("--force", is_flag=True, help="Overwrite what is there.")
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["torch", "onnx"]),
+    default="torch",
+    show_default=True,
+    help="Of the networks; onnx takes a folder that `nas export` made. Either reads the other's.",
+)
 threads_option = click.option(
     "--threads",
     type=click.IntRange(1, 256),
@@ -93,6 +100,7 @@ threads_option = click.option(
 @click.option(
     "--flatten", callback=_colour, metavar="COLOUR", help="Lay it behind transparent parts."
 )
+@runtime_option
 @threads_option
 @force_option
 @json_option
@@ -104,19 +112,21 @@ def compress(
     bpp: float | None,
     max_bytes: int | None,
     flatten: Colour | None,
+    runtime: Runtime,
     threads: int,
     force: bool,
     as_json: bool,
 ) -> int:
     """Compresses a picture, or a folder of pictures into another.
 
-    MODEL is a codec file, IN anything that Pillow opens, OUT a .nasc file.
+    MODEL is a codec file, or a folder of `nas train` or `nas export`; IN anything that Pillow
+    opens; OUT a .nasc file.
     """
     from nas import codec_files
 
     goal = _goal(quality, bpp, max_bytes)
     jobs = codec_files.compress_jobs(source, target)
-    loaded = codec_files.load_model(model)
+    loaded = codec_files.load_model(model, runtime)
     work = partial(
         codec_files.compress_file, model=loaded, goal=goal, flatten=flatten, threads=threads
     )
@@ -127,21 +137,29 @@ def compress(
 @model_argument
 @source_argument
 @target_argument
+@runtime_option
 @threads_option
 @force_option
 @json_option
 def decompress(
-    model: Path, source: Path, target: Path, threads: int, force: bool, as_json: bool
+    model: Path,
+    source: Path,
+    target: Path,
+    runtime: Runtime,
+    threads: int,
+    force: bool,
+    as_json: bool,
 ) -> int:
     """Decompresses a .nasc file, or a folder of them into another.
 
-    MODEL is the codec file that wrote IN. OUT is, by its ending, .png (also without one, and in
-    folders), .ppm, .tif, .bmp, .webp without loss, or .jpg.
+    MODEL is the codec file, or the folder of `nas train` or `nas export`, that wrote IN. OUT is,
+    by its ending, .png (also without one, and in folders), .ppm, .tif, .bmp, .webp without loss,
+    or .jpg.
     """
     from nas import codec_files
 
     jobs = codec_files.decompress_jobs(source, target)
-    loaded = codec_files.load_model(model)
+    loaded = codec_files.load_model(model, runtime)
     work = partial(codec_files.decompress_file, model=loaded, threads=threads)
     return _run(jobs, work, loaded, source.is_dir(), force, as_json)
 

@@ -44,7 +44,7 @@ class Coder:
 
 def model_coder(model: Model, levels: Sequence[float]) -> Coder:
     """The codec under test, as `nas compress` and `nas decompress` run it."""
-    codec, key = model.codec, model.key
+    codec, key = model.coder, model.key
 
     def encode(pixels: Pixels, quality: float) -> bytes:
         return pictures.encode_picture(codec, pixels, quality, threads=1, key=key)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from search_spaces.codec import coding_blocks, statistics
-from search_spaces.codec.constants import LATENT_STRIDE, PATCH_CHANNELS
+from search_spaces.codec.constants import LATENT_SIZE, LATENT_STRIDE, PATCH_CHANNELS
 from search_spaces.codec.context import Context
 from search_spaces.codec.layers import SLOPE, LevelTable, basis, zeroed
 
@@ -147,9 +147,17 @@ class ContextStep(nn.Module):
 
     def _masks(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """1 where latents are known, and where parameters are refined; both broadcastable."""
-        group = torch.from_numpy(self.context.group_of(*latents.shape[1:])).to(latents.device)
+        group = self._groups(latents)
         known, refined = group < self.group, group == self.group
         return known.to(latents.dtype)[None], refined.to(latents.dtype)[None]
+
+    def _groups(self, latents: Tensor) -> Tensor:
+        """Group of every latent, broadcastable to (M, h, w)."""
+        channels, height, width = latents.shape[1:]
+        if torch.onnx.is_in_onnx_export():  # one graph for every size up to a tile's
+            whole = self.context.group_of(int(channels), LATENT_SIZE, LATENT_SIZE)
+            return torch.from_numpy(whole)[..., :height, :width]
+        return torch.from_numpy(self.context.group_of(channels, height, width)).to(latents.device)
 
     def _repeated(self, mask: Tensor) -> Tensor:
         """For mu and width alike."""

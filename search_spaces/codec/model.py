@@ -98,7 +98,6 @@ class Codec(nn.Module):
         bits = bits + _laplace_bits(_noisy(residual), log_scale)
         return bits, self.steps["latents"](symbols, parameters)
 
-    @torch.no_grad()
     def compress(self, image: Tensor, quality: float) -> Coded:
         """Codes one image.
 
@@ -106,20 +105,36 @@ class Codec(nn.Module):
             image: shape (1, 3, H, W) in [0, 1], sides multiples of 16.
             quality: 0 to 7, a multiple of 1/16.
         """
+        return self.write(*self.analyse(image, quality), quality)
+
+    @torch.no_grad()
+    def analyse(self, image: Tensor, quality: float) -> tuple[Tensor, Tensor]:
+        """What the encoder's network makes of an image, before any of it is coded.
+
+        Args:
+            image: as for `compress`.
+            quality: as for `compress`.
+
+        Returns:
+            Symbols, shape (1, M, h, w), and hyper-latents, shape (1, K, ⌈h/2⌉, ⌈w/2⌉): integers.
+        """
         network = self.design.stages["encode"].network
-        device = image.device
-        given = {"image": image - 0.5, "level": level_of(quality).to(device)}
+        given = {"image": image - 0.5, "level": level_of(quality).to(image.device)}
         values = run(network, self.steps, given)
-        hyper = _integers(values["hyper"])
+        return values["symbols"], values["hyper"]
+
+    def write(self, symbols: Tensor, hyper: Tensor, quality: float) -> Coded:
+        """Codes the integers of `analyse`, on the CPU; `read` gives them back."""
+        integers, device = _integers(hyper), symbols.device
         largest = entropy.LARGEST_SYMBOL
-        symbols = np.clip(_integers(values["symbols"]), -largest, largest)
-        indices = self.symbol_indices(hyper, symbols.shape[-2:], quality)
+        values = np.clip(_integers(symbols), -largest, largest)
+        indices = self.symbol_indices(integers, values.shape[-2:], quality)
         if self.grouped:
-            symbols = entropy.silence(symbols, indices)
+            values = entropy.silence(values, indices)
         writer = entropy.Writer(self.grouped)
-        writer.write(hyper, self._hyper_indices(hyper.shape, quality))
-        writer.write(symbols, indices)
-        return Coded(writer.to_bytes(), _floats(symbols, device), _floats(hyper, device))
+        writer.write(integers, self._hyper_indices(integers.shape, quality))
+        writer.write(values, indices)
+        return Coded(writer.to_bytes(), _floats(values, device), _floats(integers, device))
 
     @torch.no_grad()
     def read(self, data: bytes, height: int, width: int, quality: float) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,10 @@ class _Depthwise(nn.Conv2d):
         with torch.autocast(x.device.type, enabled=False):
             return super().forward(x.float())
 
+    def fold(self) -> None:
+        """Becomes the plain convolution that it is outside of training, as other tools know it."""
+        self.__class__ = nn.Conv2d  # type: ignore[assignment]
+
 
 class _ChannelNorm(nn.Module):
     """Zero mean and unit variance over the channels of every place, then a learned affine map."""

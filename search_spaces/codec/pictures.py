@@ -1,15 +1,17 @@
 """Whole pictures through a codec: pixels to the bytes of a file, and back.
 
-Every window is computed by one thread, so that the number of threads changes neither the bytes nor
-the pixels; several windows are computed at once. At most a few windows are held in floating point,
-whatever the size of the picture.
+Two pools of threads make a pipeline: while the network runs on one window, the integers of another
+are entropy-coded. Within a window every operator is computed by one thread, so that the number of
+threads changes neither the bytes nor the pixels; several windows are computed at once. At most a
+few windows are held in floating point, whatever the size of the picture.
+
+    encode    cut, network ──── integers ──── entropy coder ── bytes
+    decode    bytes ── entropy coder ──── integers ──── network, paste
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -22,10 +24,13 @@ from search_spaces.codec.bitstream import MAX_PIXELS, MAX_QUALITY_STEP, Stream
 from search_spaces.codec.constants import QUALITY_STEPS
 from search_spaces.codec.entropy import BitstreamError
 from search_spaces.codec.model import Codec, sixteenths
+from search_spaces.codec.pipeline import pipelined
 from search_spaces.codec.tiles import Pixels, Window
 
 Given = TypeVar("Given")
+Between = TypeVar("Between")
 Made = TypeVar("Made")
+Integers = tuple[Tensor, Tensor]
 
 # Called with windows done and windows in all.
 Progress = Callable[[int, int], None]
@@ -47,14 +52,26 @@ class Tile(Protocol):
 
 
 class TileCodec(Protocol):
-    """What codes windows: a `Codec`, or any codec of one's own that has a key."""
+    """What codes windows: a `Codec`, or any codec of one's own that has a key.
 
-    def compress(self, image: Tensor, quality: float) -> Tile:
-        """Codes an image, shape (1, 3, H, W) in [0, 1], sides multiples of 16."""
+    Networks and entropy coder apart, so that one can run beside the other. What passes between
+    them are symbols and hyper-latents; another codec may pass what it likes.
+    """
+
+    def analyse(self, image: Tensor, quality: float) -> Integers:
+        """The encoder's network on an image, shape (1, 3, H, W) in [0, 1], sides of 16 n."""
         ...
 
-    def decompress(self, data: bytes, height: int, width: int, quality: float) -> Tensor:
-        """Decodes an image, shape (1, 3, height, width), not clipped."""
+    def write(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tile:
+        """Codes what `analyse` gave."""
+        ...
+
+    def read(self, data: bytes, height: int, width: int, quality: float) -> Integers:
+        """What was written for an image of this size."""
+        ...
+
+    def decode(self, symbols: Tensor, hyper: Tensor, quality: float) -> Tensor:
+        """The decoder's network on what `read` gave: shape (1, 3, height, width), not clipped."""
         ...
 
 
@@ -85,11 +102,14 @@ def encode_picture(
     """
     step, (height, width) = sixteenths(quality), _checked_size(pixels)
 
-    def encode(window: Window) -> bytes:
-        return _encode(codec, tiles.cut(pixels, window), quality)
+    def analyse(window: Window) -> Integers:
+        return _analyse(codec, tiles.cut(pixels, window), quality)
 
-    windows = tiles.windows(height, width)
-    coded = _all(encode, windows, tiles.count_windows(height, width), threads, progress)
+    def write(integers: Integers) -> bytes:
+        return _write(codec, integers, quality)
+
+    windows, count = tiles.windows(height, width), tiles.count_windows(height, width)
+    coded = _all(analyse, write, windows, count, threads, progress)
     return bitstream.pack(Stream(step, key or _key(codec), height, width, tuple(coded)))
 
 
@@ -161,31 +181,52 @@ def decode_picture(
     _require_key(stream.model_key, key or _key(codec))
     pixels = np.empty((stream.height, stream.width, 3), dtype=np.uint8)
 
-    def decode(coded: tuple[Window, bytes]) -> None:
+    def read(coded: tuple[Window, bytes]) -> tuple[Window, Integers]:
         window, tile = coded
-        tiles.paste(pixels, window, _decode(codec, tile, window, stream.quality))
+        return window, _read(codec, tile, window, stream.quality)
+
+    def decode(given: tuple[Window, Integers]) -> None:
+        window, integers = given
+        tiles.paste(pixels, window, _decode(codec, integers, stream.quality))
 
     windows = tiles.windows(stream.height, stream.width)
     coded = zip(windows, stream.tiles, strict=True)
-    _all(decode, coded, len(stream.tiles), threads, progress)
+    _all(read, decode, coded, len(stream.tiles), threads, progress)
     return pixels
 
 
 @torch.inference_mode()
-def _encode(codec: TileCodec, pixels: Pixels, quality: float) -> bytes:
+def _analyse(codec: TileCodec, pixels: Pixels, quality: float) -> Integers:
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
+    with _coding_errors():
+        return codec.analyse(image, quality)
+
+
+@torch.inference_mode()
+def _write(codec: TileCodec, integers: Integers, quality: float) -> bytes:
+    with _coding_errors():
+        return codec.write(*integers, quality).data
+
+
+@contextmanager
+def _coding_errors() -> Iterator[None]:
     try:
-        return codec.compress(image, quality).data
+        yield
     except ValueError as problem:
         raise PictureError(f"the codec cannot code it: {problem}") from problem
 
 
 @torch.inference_mode()
-def _decode(codec: TileCodec, data: bytes, window: Window, quality: float) -> Pixels:
+def _read(codec: TileCodec, data: bytes, window: Window, quality: float) -> Integers:
     try:
-        image = codec.decompress(data, window.height, window.width, quality)[0]
+        return codec.read(data, window.height, window.width, quality)
     except BitstreamError as problem:
         raise BitstreamError(f"malformed: within a tile, {problem}") from None
+
+
+@torch.inference_mode()
+def _decode(codec: TileCodec, integers: Integers, quality: float) -> Pixels:
+    image = codec.decode(*integers, quality)[0]
     # Forged symbols can be large enough to overflow; what an encoder wrote never is.
     if not torch.isfinite(image).all():
         raise BitstreamError("malformed: a tile decodes to numbers that are not finite")
@@ -194,50 +235,19 @@ def _decode(codec: TileCodec, data: bytes, window: Window, quality: float) -> Pi
 
 
 def _all(
-    work: Callable[[Given], Made],
+    first: Callable[[Given], Between],
+    second: Callable[[Between], Made],
     given: Iterable[Given],
     count: int,
     threads: int,
     progress: Progress | None,
 ) -> list[Made]:
     made: list[Made] = []
-    for result in _in_threads(work, given, threads):
+    for result in pipelined(first, second, given, threads):
         made.append(result)
         if progress:
             progress(len(made), count)
     return made
-
-
-def _in_threads(
-    work: Callable[[Given], Made], given: Iterable[Given], threads: int
-) -> Iterator[Made]:
-    """Results in the order of what was given, which is drawn only as fast as it is worked off."""
-    pending: deque[Future[Made]] = deque()
-    with _one_thread_each():
-        pool = ThreadPoolExecutor(threads)
-        try:
-            for item in given:
-                pending.append(pool.submit(work, item))
-                if len(pending) > 2 * threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Torch computes every operator in the thread that calls it; threads started within inherit.
-
-    How a sum is shared out among threads changes its last digits.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _round_of(progress: Progress | None, done_rounds: int) -> Progress | None:

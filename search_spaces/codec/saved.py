@@ -86,6 +86,16 @@ def codec_key(codec: Codec) -> bytes:
     return digest.digest()[:8]
 
 
+def load_choices(file: Path) -> dict[str, Choice]:
+    """The choices behind a codec file that `load_codec` reads.
+
+    Raises:
+        CodecFileError: they are missing or damaged.
+    """
+    with safe_open(file, "pt") as content:
+        return _choices(content.metadata(), file)
+
+
 def _tensors(codec: Codec) -> dict[str, Tensor]:
     return {name: tensor.cpu().contiguous() for name, tensor in codec.state_dict().items()}
 
