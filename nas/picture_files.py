@@ -192,8 +192,8 @@ def _flattened(image: Image.Image, colour: Colour | None, file: Path) -> Image.I
         return image if image.mode == "RGB" else image.convert("RGB")
     if colour is None:
         raise PictureFileError(
-            f"{file} has transparent parts, which cannot be kept; lay a colour behind them, for"
-            " example --flatten white"
+            f"{file} has transparent parts, which cannot be kept; nas compress lays a colour behind"
+            " them, for example with --flatten white"
         )
     behind = Image.new("RGBA", image.size, (*colour, 255))
     return Image.alpha_composite(behind, image).convert("RGB")
