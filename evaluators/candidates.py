@@ -201,7 +201,9 @@ def from_anchor(anchor: Codec | None) -> Start:
 
     def start(codec: Codec, cache: TrainingCache) -> None:
         decoder.calibrate(codec, cache)
-        _inherit(codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True)
+        inherit_what_helps(
+            codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True
+        )
 
     return start
 
@@ -237,7 +239,9 @@ def joint_candidate(
     if anchor is None:
         fit_entropy_model(codec, training, np.random.default_rng(seed))
     else:
-        _inherit(codec, anchor, lambda: joint.distortion_loss(codec, training, recipe))
+        inherit_what_helps(
+            codec, anchor, lambda: joint.distortion_loss(codec, training, recipe.crop)
+        )
     watcher = Watcher(recipe.steps, recipe.perceptual_from, data.level, bar)
 
     def watch(step: int, current: Codec) -> None:
@@ -258,15 +262,28 @@ def joint_candidate(
     )
 
 
-def _inherit(
+def inherit_what_helps(
     codec: Codec, anchor: Codec, loss: Callable[[], float], decoder_only: bool = False
-) -> None:
-    """As much of the anchor as helps; see `evaluators.inheritance`."""
+) -> tuple[float, list[str]]:
+    """Gives a new codec as much of an anchor as helps; see `evaluators.inheritance`.
+
+    Args:
+        codec: as built.
+        anchor: whose weights it takes.
+        loss: of the codec as it stands.
+        decoder_only: leaves everything but the decoder's learned path as it is.
+
+    Returns:
+        The share of the codec's steps that inherited, and the sides, of `encoder` and `decoder`,
+        whose backbone begins from scratch since the anchor's does not fit.
+    """
     fresh = {name: value.clone() for name, value in codec.state_dict().items()}
-    inherit(codec, anchor, decoder_only)
+    share = inherit(codec, anchor, decoder_only)
     sides = ("decoder",) if decoder_only else ("encoder", "decoder")
-    for side in drop_what_harms(codec, fresh, loss, sides):
+    dropped = drop_what_harms(codec, fresh, loss, sides)
+    for side in dropped:
         log.info("the anchor's %s does not fit: it begins from scratch", side)
+    return share, dropped
 
 
 def shared_part(data: Data, folder: Path, make: Callable[[], Codec]) -> Path:

@@ -17,7 +17,18 @@ from typing import NoReturn
 import click
 
 from nas import __version__
-from nas.commands import ablate, codec, confirm, latency, read, report, retarget, search, supernet
+from nas.commands import (
+    ablate,
+    codec,
+    confirm,
+    latency,
+    read,
+    report,
+    retarget,
+    search,
+    supernet,
+    train,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -35,6 +46,7 @@ for command in (
     *report.COMMANDS,
     *retarget.COMMANDS,
     *latency.COMMANDS,
+    *train.COMMANDS,
     *codec.COMMANDS,
 ):
     cli.add_command(command)
@@ -63,16 +75,16 @@ def main() -> NoReturn:
 
 def _exit_code(problem: Exception) -> int | None:
     """2 for a wrong request, 1 for a run that failed, None for a defect of this program."""
-    from evaluators.protocol import SetupError
+    from evaluators.protocol import EvaluationError, SetupError
     from latency.lowering import LoweringError
     from latency.measure.backend import MeasureError
     from latency.table import MissingRowError, TableError
     from nas.experiment import ExperimentError
     from nas.picture_files import OutputError, PictureFileError
     from nas.pricing.budget import BudgetError
+    from nas.ray_cluster import WorkerError
     from nas.record.storage import StudyError
     from nas.search import SearchError
-    from nas.workers import WorkerError
     from search_spaces.codec.saved import CodecFileError
     from search_spaces.space import SpaceError
 
@@ -82,7 +94,8 @@ def _exit_code(problem: Exception) -> int | None:
         (*wrong, TableError, MissingRowError, LoweringError, MeasureError, PictureFileError),
     ):
         return 2
-    return 1 if isinstance(problem, (SearchError, WorkerError, OutputError)) else None
+    failed = (EvaluationError, SearchError, WorkerError, OutputError)
+    return 1 if isinstance(problem, failed) else None
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -67,12 +67,21 @@ def load_codec(file: Path) -> Codec:
             choices = _choices(content.metadata(), file)
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "not a safetensors file"
+        reason = problem.strerror if isinstance(problem, OSError) else _what_it_is(file)
         raise CodecFileError(f"{file}: {reason or problem}; expected a codec file") from None
     try:
         return _built(build_design(choices), tensors)
     except ValueError as problem:
         raise CodecFileError(f"{file}: {problem}") from None
+
+
+def _what_it_is(file: Path) -> str:
+    """Of a file that holds no safetensors."""
+    with file.open("rb") as content:
+        begin = content.read(4)
+    if begin.startswith((b"PK\x03\x04", b"\x80")):  # what torch.save and pickle write
+        return "a pickle, which could run any code and is never opened"
+    return "not a safetensors file"
 
 
 def codec_key(codec: Codec) -> bytes:
