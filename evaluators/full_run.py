@@ -66,6 +66,8 @@ class Job:
         device: where torch runs.
         folder: of the results.
         checkpoint_seconds: between two checkpoints.
+        scored_crops: held-back crops that are scored at the end, at most.
+        vgg_crops: of them, that LPIPS-vgg sees too.
         about: what `recipe.json` says beside the recipe.
     """
 
@@ -80,6 +82,8 @@ class Job:
     device: str
     folder: str
     checkpoint_seconds: float
+    scored_crops: int
+    vgg_crops: int
     about: Mapping[str, Any]
 
     @property
@@ -113,7 +117,10 @@ def run_job(job: Job, report: Report, place: Place = ALONE) -> None:
     codec = _begun(job, photos)
     training = FullTraining(codec, photos, recipe, job.seed, torch_device(job.device), place)
     course = _Course(job, training, held_back, report if place.first else _silent, seconds)
-    course.go_on()
+    if place.first:
+        course.go_on()
+    elif job.checkpoint.is_file():
+        training.load(job.checkpoint)
     while not training.ended:
         training.take_step()
         if place.first:
@@ -129,7 +136,8 @@ def _photographs(job: Job, place: Place) -> tuple[list[Photo], HeldBackPhotos]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     photos = stored(folder, lambda: load_photos(found.train, job.recipe.crop))
     held_back = load_photos(found.held_back, SCORED_CROP) if place.first else []
-    return photos, HeldBackPhotos(held_back, torch_device(job.device))
+    device = torch_device(job.device)
+    return photos, HeldBackPhotos(held_back, device, job.scored_crops, job.vgg_crops)
 
 
 def _planned(
@@ -235,8 +243,10 @@ class _Course:
         return cast(FullRecipe, self._training.run.recipe)
 
     def go_on(self) -> None:
-        """From the checkpoint, if there is one."""
-        if self._job.checkpoint.is_file():
+        """From the checkpoint, if there is one; else what it begins with is scored."""
+        if not self._job.checkpoint.is_file():
+            self._watch()
+        else:
             notes = self._training.load(self._job.checkpoint)
             self._scores = notes["scores"]
             self._began -= notes["seconds"]

@@ -20,7 +20,7 @@ from search_spaces.codec.model import Codec
 from search_spaces.files import replacing
 
 SCORED_CROP = 192
-_CROPS, _WATCHED_CROPS, _VGG_CROPS = 24, 6, 8
+_WATCHED_CROPS = 6
 WATCHED_LEVELS = (1, 3, 5, 7)
 _SHOWN_SIDE = 384
 _SHOWN_LEVELS = (1, 4)
@@ -34,31 +34,35 @@ class HeldBackPhotos:
     Attributes:
         photos: at least 192 pixels each way.
         device: where codec and LPIPS run.
+        crops: of 192 x 192 that are scored at the end, at most.
+        vgg_crops: of them, that LPIPS-vgg sees too; 0 leaves it out.
     """
 
     photos: Sequence[Photo]
     device: torch.device
+    crops: int = 24
+    vgg_crops: int = 8
 
     @property
     def work(self) -> float:
         """How many times as long as `meanwhile` the final scores take, roughly."""
         levels = LEVELS / len(WATCHED_LEVELS)
-        return levels * (_CROPS + 15 * _VGG_CROPS) / _WATCHED_CROPS  # vgg costs 15 times as much
+        return levels * (self.crops + 15 * self.vgg_crops) / _WATCHED_CROPS  # vgg: 15 times alex
 
     def meanwhile(self, codec: Codec) -> list[RdPoint]:
         """Scores on a few crops at some levels."""
-        crops = textured_crops(self.photos, SCORED_CROP, _CROPS)
+        crops = textured_crops(self.photos, SCORED_CROP, self.crops)
         few = crops[:: -(-len(crops) // _WATCHED_CROPS)]
         held_back = scoring.code_held_back(codec, few, WATCHED_LEVELS)
         return self._points(codec, held_back, WATCHED_LEVELS)
 
     def finally_(self, codec: Codec) -> list[RdPoint]:
         """Scores at every level, on a few crops by LPIPS-vgg too."""
-        crops = textured_crops(self.photos, SCORED_CROP, _CROPS)
+        crops = textured_crops(self.photos, SCORED_CROP, self.crops)
         levels = range(LEVELS)
         held_back = scoring.code_held_back(codec, crops, levels)
         points = self._points(codec, held_back, levels)
-        by_vgg = (scoring.check_by_vgg(codec, held_back, i, i, _VGG_CROPS) for i in levels)
+        by_vgg = (scoring.check_by_vgg(codec, held_back, i, i, self.vgg_crops) for i in levels)
         return [{**point, **vgg} for point, vgg in zip(points, by_vgg, strict=True)]
 
     def pictures(self, codec: Codec, folder: Path, name: str) -> None:

@@ -54,6 +54,8 @@ class Request:
         recipe: fields of `FullRecipe`.
         device: where torch runs.
         checkpoint_minutes: between two checkpoints.
+        scored_crops: held-back crops that are scored at the end, at most.
+        vgg_crops: of them, that LPIPS-vgg sees too.
         out: folder of the results.
     """
 
@@ -65,6 +67,8 @@ class Request:
     recipe: Mapping[str, Any] | None = None
     device: str = "auto"
     checkpoint_minutes: float = 5.0
+    scored_crops: int = 24
+    vgg_crops: int = 8
     out: Path | None = None
 
 
@@ -120,6 +124,8 @@ def make_job(experiment: Experiment, trial: Trial, request: Request) -> Job:
         device=request.device,
         folder=str(folder.resolve()),
         checkpoint_seconds=60 * request.checkpoint_minutes,
+        scored_crops=request.scored_crops,
+        vgg_crops=request.vgg_crops,
         about=_about(asked),
     )
 

@@ -20,6 +20,11 @@ from nas.ray_cluster import WorkerError, ray_cluster
 from search_spaces.files import write_atomically
 
 _POLL_SECONDS = 0.5
+_RAY_TRAIN = {
+    # A minute is the default: on a machine that is busy it starts over and over.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+}
 _KNOWN: dict[str, Callable[[str], Exception]] = {
     "SetupError": SetupError,
     "EvaluationError": EvaluationError,
@@ -45,6 +50,8 @@ def train_on_workers(
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    for name, value in _RAY_TRAIN.items():
+        os.environ.setdefault(name, value)
     gpu = torch_device(job.device).type == "cuda"
     with (
         ray_cluster(logs, count, address),

@@ -68,6 +68,16 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     show_default=True,
     help="From one to the next.",
 )
+@click.option(
+    "--scored-crops", type=_positive, default=24, show_default=True, help="Held-back ones."
+)
+@click.option(
+    "--vgg-crops",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="Of them, by LPIPS-vgg too.",
+)
 @click.option("--out", type=_path, help="Results; default runs/STUDY/train-TRIAL.")
 @click.option("--experiment", type=_path, help="If its file has moved since.")
 @ray_address_option
@@ -84,6 +94,8 @@ def train(
     device: str,
     workers: int,
     checkpoint_minutes: float,
+    scored_crops: int,
+    vgg_crops: int,
     out: Path | None,
     experiment: Path | None,
     ray_address: str | None,
@@ -95,6 +107,7 @@ def train(
     from nas import train as training
     from nas.commands import setup
     from nas.display import training as display
+    from nas.display.live import duration
     from nas.record.store import TrialStore
 
     if hours is not None and recipe["steps"] is not None:
@@ -103,7 +116,17 @@ def train(
     recorded = store.trial(trial)
     loaded = setup.recorded_experiment(store, experiment, None)
     request = training.Request(
-        start, data, photographs, hours, seed, recipe, device, checkpoint_minutes, out
+        start=start,
+        data=data,
+        photographs=photographs,
+        hours=hours,
+        seed=seed,
+        recipe=recipe,
+        device=device,
+        checkpoint_minutes=checkpoint_minutes,
+        scored_crops=scored_crops,
+        vgg_crops=vgg_crops,
+        out=out,
     )
     job = training.make_job(loaded, recorded, request)
     folder = out or training.results_folder(study, trial)
@@ -114,7 +137,8 @@ def train(
     else:
         click.echo(f"{folder} is finished; --out trains into another folder", err=True)
     show(done, display.trained(done), as_json)
-    click.echo(f"codec: {folder / 'codec.safetensors'}", err=True)
+    took = f"{done['steps']:,} steps in {duration(done['seconds'])}"
+    click.echo(f"{took}; codec: {folder / 'codec.safetensors'}", err=True)
 
 
 COMMANDS = (train,)

@@ -82,7 +82,8 @@ class TrainingDisplay:
         left = duration(event["seconds_left"])
         text = ", ".join([f"{step:,}/{steps:,}", *shown, f"{left} left"])
         self._bar.update(self._task, description="training", completed=step, total=steps, text=text)
-        if not self._console.is_terminal and (step >= self._said + steps / _LINES or step == steps):
+        due = step >= self._said + steps / _LINES or (step == steps and self._said < steps)
+        if not self._console.is_terminal and due:
             self._say(f"training: {text}")
             self._said = step
 
@@ -113,12 +114,13 @@ def trained(metrics: Mapping[str, Any]) -> Table:
         ("LPIPS vgg", "lpips_vgg", ".4f"),
     )
     table = Table(
-        title=f"{metrics['study']}, trial {metrics['trial']}: {metrics['steps']:,} steps in"
-        f" {duration(metrics['seconds'])}; held-back photographs",
+        title=f"{metrics['study']}, trial {metrics['trial']}: held-back photographs",
         title_justify="left",
     )
-    for heading, _, _ in columns:
-        table.add_column(heading, justify="right")
-    for point in metrics["rd_points"]:
-        table.add_row(*(format(point[name], form) for _, name, form in columns))
+    points = metrics["rd_points"]
+    for heading, name, _ in columns:
+        if name in points[0]:
+            table.add_column(heading, justify="right")
+    for point in points:
+        table.add_row(*(format(point[name], form) for _, name, form in columns if name in point))
     return table
