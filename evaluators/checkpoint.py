@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from evaluators.protocol import SetupError
 from evaluators.run import Recipe, Run
-from search_spaces.files import replacing
+from search_spaces.files import write_tensors
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _OTHERS = "other."
@@ -49,8 +48,7 @@ def save_checkpoint(
         "notes": notes,
     }
     contents = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(file) as unfinished:
-        save_file(contents, unfinished, metadata={"run": json.dumps(about)})
+    write_tensors(file, contents, {"run": json.dumps(about)})
 
 
 def load_checkpoint(

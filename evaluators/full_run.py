@@ -10,26 +10,24 @@ metrics.json            scores; written last: where it is, the training is finis
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 
 from evaluators.candidates import inherit_what_helps
 from evaluators.devices import torch_device
+from evaluators.full_course import SHOWN, Course
+from evaluators.full_job import Job, Report
 from evaluators.full_recipe import FullRecipe
 from evaluators.full_scores import SCORED_CROP, HeldBackPhotos
-from evaluators.full_training import TERMS, FullTraining, codec_of
+from evaluators.full_training import FullTraining
 from evaluators.joint import distortion_loss
-from evaluators.perceptual import described
 from evaluators.photo_store import stored
 from evaluators.photos import Photo, find_photos, load_photos
 from evaluators.protocol import SetupError
@@ -37,64 +35,12 @@ from evaluators.together import ALONE, Place
 from evaluators.training import fit_entropy_model
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
-from search_spaces.codec.saved import load_codec, save_codec
+from search_spaces.codec.saved import load_codec
 from search_spaces.files import write_atomically
-from search_spaces.space import Choice
 
 log = logging.getLogger(__name__)
 
-Report = Callable[[dict[str, Any]], None]
-
-_SHOWN = 10  # times that it is scored meanwhile
 _TIMED_STEPS = 1000  # of a recipe whose phases are timed
-_WAIT_SECONDS = 2.0  # between two reports of a step
-
-
-@dataclass(frozen=True)
-class Job:
-    """A full training, as what any process can make of it.
-
-    Attributes:
-        choices: of the codec.
-        start: codec file to begin from; None begins from scratch.
-        data: a folder of photographs, or `sample`.
-        photographs: of the folder, at most.
-        photo_folder: where they are kept decoded.
-        recipe: of the training; its steps are planned anew where `hours` is stated.
-        hours: that all of it may take, or None.
-        seed: of every random choice.
-        device: where torch runs.
-        folder: of the results.
-        checkpoint_seconds: between two checkpoints.
-        scored_crops: held-back crops that are scored at the end, at most.
-        vgg_crops: of them, that LPIPS-vgg sees too.
-        about: what `recipe.json` says beside the recipe.
-    """
-
-    choices: Mapping[str, Choice]
-    start: str | None
-    data: str
-    photographs: int
-    photo_folder: str
-    recipe: FullRecipe
-    hours: float | None
-    seed: int
-    device: str
-    folder: str
-    checkpoint_seconds: float
-    scored_crops: int
-    vgg_crops: int
-    about: Mapping[str, Any]
-
-    @property
-    def recipe_file(self) -> Path:
-        """Says that a training has been planned."""
-        return Path(self.folder) / "recipe.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Of the training."""
-        return Path(self.folder) / "checkpoint.safetensors"
 
 
 def run_job(job: Job, report: Report, place: Place = ALONE) -> None:
@@ -116,7 +62,7 @@ def run_job(job: Job, report: Report, place: Place = ALONE) -> None:
     recipe, seconds = _planned(job, photos, held_back, report, place)
     codec = _begun(job, photos)
     training = FullTraining(codec, photos, recipe, job.seed, torch_device(job.device), place)
-    course = _Course(job, training, held_back, report if place.first else _silent, seconds)
+    course = Course(job, training, held_back, report if place.first else _silent, seconds)
     if place.first:
         course.go_on()
     elif job.checkpoint.is_file():
@@ -189,12 +135,12 @@ def _steps(job: Job, seconds: tuple[float, float], scoring: float, work: float) 
     if job.hours is None:
         return job.recipe.steps
     share = job.recipe.perceptual_from
-    left = job.hours * 3600 - scoring * (_SHOWN + work)
+    left = job.hours * 3600 - scoring * (SHOWN + work)
     steps = int(left / (share * seconds[0] + (1 - share) * seconds[1]))
     if steps < 1:
         raise SetupError(
             f"hours: {job.hours:g} are too few: a step takes {seconds[1]:.2g} s here and scoring"
-            f" {scoring * (_SHOWN + work):.0f} s in all"
+            f" {scoring * (SHOWN + work):.0f} s in all"
         )
     return steps
 
@@ -218,140 +164,6 @@ def _begun(job: Job, photos: list[Photo]) -> Codec:
     if share == 0:
         raise SetupError(f"{job.start}: its architecture has nothing in common with this one")
     return codec
-
-
-class _Course:
-    """A training's way as the first process sees it: what is written and reported."""
-
-    def __init__(
-        self,
-        job: Job,
-        training: FullTraining,
-        held_back: HeldBackPhotos,
-        report: Report,
-        seconds: tuple[float, float],
-    ) -> None:
-        self._job, self._training, self._held_back = job, training, held_back
-        self._report, self._seconds = report, seconds
-        self._folder = Path(job.folder)
-        self._scores: list[dict[str, Any]] = []
-        self._began = self._saved = self._told = time.monotonic()
-        self._first_step = 0
-
-    @property
-    def _recipe(self) -> FullRecipe:
-        return cast(FullRecipe, self._training.run.recipe)
-
-    def go_on(self) -> None:
-        """From the checkpoint, if there is one; else what it begins with is scored."""
-        if not self._job.checkpoint.is_file():
-            self._watch()
-        else:
-            notes = self._training.load(self._job.checkpoint)
-            self._scores = notes["scores"]
-            self._began -= notes["seconds"]
-            self._first_step = self._training.run.step
-        self._started = time.monotonic()
-
-    def after_step(self) -> None:
-        """Reports, scores and saves where it is time to."""
-        now, training = time.monotonic(), self._training
-        if now - self._told > _WAIT_SECONDS and training.curve:
-            self._told = now
-            self._tell()
-        if not training.at_window or training.ended:
-            return
-        if self._scored_here():
-            self._watch()
-        if time.monotonic() - self._saved > self._job.checkpoint_seconds:
-            self._save()
-
-    def finish(self) -> None:
-        """Writes the results; the checkpoint goes when all are there."""
-        if not self._job.checkpoint.is_file() or self._first_step < self._recipe.steps:
-            self._save()
-        self._tell()
-        codec = codec_of(self._training)
-        self._report({"event": "scoring"})
-        points = self._held_back.finally_(codec)
-        self._pictures(codec)
-        save_codec(codec.cpu(), self._job.choices, self._folder / "codec.safetensors")
-        metrics = {
-            **{name: self._job.about["asked"][name] for name in ("study", "trial", "key")},
-            "steps": self._recipe.steps,
-            "seconds": self._elapsed_seconds,
-            "rd_points": points,
-            "lpips_backbones": [described("alex"), described("vgg")],
-            "scores": self._scores,
-            "curve": self._training.curve,
-        }
-        write_atomically(
-            self._folder / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False) + "\n"
-        )
-        self._job.checkpoint.unlink(missing_ok=True)
-
-    @property
-    def _elapsed_seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def _scored_here(self) -> bool:
-        """Whether a tenth of the steps ended within the window that has just been closed."""
-        step, tenth = self._training.run.step, self._recipe.steps / _SHOWN
-        return step // tenth > (step - self._recipe.window) // tenth
-
-    def _watch(self) -> None:
-        run = self._training.run
-        with run.shown():
-            codec = cast(Codec, run.codec)
-            codec.freeze()
-            points = self._held_back.meanwhile(codec)
-            self._pictures(codec)
-        self._scores.append(
-            {"step": run.step, "seconds": self._elapsed_seconds, "rd_points": points}
-        )
-        self._report({"event": "scored", "step": run.step, "rd_points": points})
-
-    def _pictures(self, codec: Codec) -> None:
-        name = f"step-{self._training.run.step:07d}"
-        self._held_back.pictures(codec, self._folder / "samples", name)
-
-    def _save(self) -> None:
-        notes = {"scores": self._scores, "seconds": self._elapsed_seconds}
-        self._training.save(self._job.checkpoint, notes)
-        write_atomically(self._folder / "curve.csv", _as_csv(self._training.curve))
-        self._saved = time.monotonic()
-
-    def _tell(self) -> None:
-        step = self._training.run.step
-        self._report(
-            {
-                "event": "step",
-                "step": step,
-                "steps": self._recipe.steps,
-                "seconds_left": self._seconds_left(),
-                "losses": self._training.curve[-1],
-            }
-        )
-
-    def _seconds_left(self) -> float:
-        """By what steps of either phase took before the start, and how it has gone since."""
-        step = self._training.run.step
-        spent = time.monotonic() - self._started
-        expected = self._expected(self._first_step, step)
-        pace = spent / expected if expected > 0 else 1.0
-        return pace * self._expected(step, self._recipe.steps)
-
-    def _expected(self, first: int, last: int) -> float:
-        of_first = max(0, min(last, self._recipe.phase_2) - first)
-        return of_first * self._seconds[0] + (last - first - of_first) * self._seconds[1]
-
-
-def _as_csv(curve: list[dict[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["step", *TERMS], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(curve)
-    return text.getvalue()
 
 
 def _silent(_: dict[str, Any]) -> None: ...

@@ -18,8 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from evaluators.full_job import Job
 from evaluators.full_recipe import FullRecipe
-from evaluators.full_run import Job
 from evaluators.perceptual import weights_file
 from evaluators.photos import find_photos
 from evaluators.protocol import SetupError
@@ -109,8 +109,7 @@ def make_job(experiment: Experiment, trial: Trial, request: Request) -> Job:
     _require_same(folder, known, asked)
     for backbone in ("alex", "vgg"):
         weights_file(backbone)
-    fields = {name: asked[name] for name in FullRecipe.__dataclass_fields__ if name in asked}
-    recipe = FullRecipe(**{"steps": 1, **fields})
+    recipe = _recipe(asked)
     kept = study_folder(experiment.study) / "shared"
     return Job(
         choices=choices,
@@ -128,6 +127,12 @@ def make_job(experiment: Experiment, trial: Trial, request: Request) -> Job:
         vgg_crops=request.vgg_crops,
         about=_about(asked),
     )
+
+
+def _recipe(asked: Mapping[str, Any]) -> FullRecipe:
+    """Of what is asked for; where hours are, the steps are planned later."""
+    fields = {name: asked[name] for name in FullRecipe.__dataclass_fields__}
+    return FullRecipe(**{**fields, "steps": fields["steps"] or 1})
 
 
 def _choices(experiment: Experiment, trial: Trial) -> dict[str, Choice]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.devices import torch_device
-from evaluators.full_run import Job, Report, run_job
+from evaluators.full_job import Job, Report
+from evaluators.full_run import run_job
 from evaluators.protocol import EvaluationError, SetupError
 from nas.ray_cluster import WorkerError, ray_cluster
 from search_spaces.files import write_atomically

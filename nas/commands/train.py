@@ -11,7 +11,7 @@ import click
 from nas.commands.options import json_option, ray_address_option, show, storage_option
 
 if TYPE_CHECKING:
-    from evaluators.full_run import Job
+    from evaluators.full_job import Job
 
 _positive = click.IntRange(min=1)
 _path = click.Path(path_type=Path)

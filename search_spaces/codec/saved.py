@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from search_spaces.blocks import Design
@@ -22,7 +21,7 @@ from search_spaces.codec import entropy
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
 from search_spaces.codec.scale_decoder import LARGEST_SHIFT
-from search_spaces.files import replacing
+from search_spaces.files import write_tensors
 from search_spaces.space import Choice
 
 _FORMAT = "nas-codec 1"
@@ -44,16 +43,15 @@ def save_codec(codec: Codec, choices: Mapping[str, Choice], file: Path, half: bo
 
     Raises:
         ValueError: the choices make another design.
+        OSError: the disk is full, or the folder cannot be written.
     """
     if build_design(choices) != codec.design:
         raise ValueError("the choices do not make the codec's design")
     metadata = {"format": _FORMAT, "choices": json.dumps(dict(choices), sort_keys=True)}
-    with replacing(file) as unfinished:
-        tensors = _tensors(codec)
-        if half:
-            floats = {n: t.half() for n, t in tensors.items() if t.dtype == torch.float32}
-            tensors |= floats
-        save_file(tensors, unfinished, metadata)
+    tensors = _tensors(codec)
+    if half:
+        tensors |= {n: t.half() for n, t in tensors.items() if t.dtype == torch.float32}
+    write_tensors(file, tensors, metadata)
 
 
 def load_codec(file: Path) -> Codec:
