@@ -2,9 +2,12 @@
 
     image (3) -> 4 x 4 / 2 (32) -> 4 x 4 / 2 (64) -> 4 x 4 / 2 (128) -> 3 x 3 (128) -> 3 x 3 (1)
 
-A logit for every 8 x 8 pixels, each of a patch of 54 (Isola et al. 2017, arXiv 1611.07004).
-Spectral norms keep it from running ahead of the codec (Miyato et al. 2018, arXiv 1802.05957); it
-has no other norms, whose statistics would differ between workers.
+A logit for every 8 x 8 pixels, each of a patch of 54 (Isola et al. 2017, arXiv 1611.07004). What
+counts is by how much a decoded patch's logit is below that of its original (Jolicoeur-Martineau
+2018, arXiv 1807.00734): what a patch shows drops out of the difference. Asked of each image by
+itself, it had learned next to nothing after hundreds of steps. Spectral norms keep it from running
+ahead of the codec (Miyato et al. 2018, arXiv 1802.05957); it has no other norms, whose statistics
+would differ between workers.
 """
 
 from __future__ import annotations
@@ -58,14 +61,14 @@ class Adversary:
         self._parameters = list(self.network.parameters())
         self._optimiser = torch.optim.Adam(self._parameters, _LEARNING_RATE, betas=(0.5, 0.99))
 
-    def cost(self, decoded: Tensor) -> Tensor:
-        """What a codec loses for images that do not look like photographs, shape (N,).
+    def cost(self, decoded: Tensor, images: Tensor) -> Tensor:
+        """What a codec loses for images that look less real than the originals, shape (N,).
 
-        Gradients flow to the images alone.
+        Gradients flow to the decoded images alone.
         """
         with self._fixed():
-            logits = self._logits(self.network, decoded.clamp(0, 1))
-        return functional.softplus(-logits).mean((1, 2, 3))
+            made, real = self._logits(self.network, decoded, images)
+        return functional.softplus(real - made).mean((1, 2, 3))
 
     def learn(self, decoded: Tensor, images: Tensor) -> Tensor:
         """One step of telling decoded images from the originals; the loss, shape ().
@@ -73,9 +76,8 @@ class Adversary:
         Raises:
             EvaluationError: the loss is no longer finite.
         """
-        both = torch.cat([decoded.detach().clamp(0, 1), images])
-        made, real = self._logits(self._shared, both).chunk(2)
-        loss = functional.softplus(made).mean() + functional.softplus(-real).mean()
+        made, real = self._logits(self._shared, decoded.detach(), images)
+        loss = functional.softplus(made - real).mean()
         self._optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
@@ -94,10 +96,11 @@ class Adversary:
         self.network.load_state_dict(_under(tensors, _WEIGHTS))
         restore_optimiser(self._optimiser, self._parameters, _under(tensors, _OPTIMISER), 0)
 
-    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
+    def _logits(self, network: nn.Module, decoded: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         with mixed_precision(images.device):
-            logits: Tensor = network(images * 2 - 1)
-        return logits.float()
+            logits: Tensor = network(torch.cat([decoded.clamp(0, 1), images]) * 2 - 1)
+        made, real = logits.float().chunk(2)
+        return made, real
 
     @contextmanager
     def _fixed(self) -> Iterator[None]:

@@ -145,7 +145,7 @@ class FullTraining:
             terms["seam"] = losses.seam_cost(*pairs).mean()
             seen = seen + perception * recipe.seam_weight * terms["seam"]
         if (weight := recipe.adversarial(step)) > 0:
-            terms["adversarial"] = self._adversary.cost(made).mean()
+            terms["adversarial"] = self._adversary.cost(made, batch.pictures).mean()
             seen = seen + weight * terms["adversarial"]
         return {"loss": losses.SCALE * (cost + seen / losses.MIDDLE), **terms}
 

@@ -181,10 +181,10 @@ def test_the_discriminator_learns_to_tell_and_teaches_images_alone() -> None:
     blurred = nn.functional.avg_pool2d(real, 5, 1, 2)
     adversary = Adversary(0, CPU, ALONE)
     losses = [adversary.learn(blurred, real).item() for _ in range(40)]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
     made = blurred.clone().requires_grad_()
     before = adversary.tensors()["weights.0.parametrizations.weight.original"].clone()
-    adversary.cost(made).mean().backward()  # type: ignore[no-untyped-call]
+    adversary.cost(made, real).mean().backward()  # type: ignore[no-untyped-call]
     assert made.grad is not None
     assert made.grad.abs().sum() > 0
     assert all(p.grad is None or p.requires_grad for p in adversary.network.parameters())
