@@ -17,6 +17,7 @@ from evaluators.devices import torch_device
 from evaluators.full_job import Job, Report
 from evaluators.full_run import run_job
 from evaluators.protocol import EvaluationError, SetupError
+from evaluators.together import Place
 from nas.ray_cluster import WorkerError, ray_cluster
 from search_spaces.files import write_atomically
 
@@ -46,8 +47,10 @@ def train_on_workers(
         address: of a running cluster to join; default: a local one.
 
     Raises:
+        SetupError: the batch cannot be shared among the workers.
         WorkerError: a worker was lost.
     """
+    Place(0, count).of_batch(job.recipe.batch)
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -76,8 +79,6 @@ def _work(given: dict[str, Any]) -> None:
     import torch
     from ray import train
     from ray.train.torch import get_device
-
-    from evaluators.together import Place
 
     context, folder = train.get_context(), Path(given["folder"])
     place = Place(context.get_world_rank(), context.get_world_size())

@@ -20,6 +20,7 @@ import recorded_studies
 import torch
 import toy
 import yaml
+from filelock import FileLock
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
@@ -33,6 +34,7 @@ from nas.experiment import load_experiment
 from nas.record.storage import StudyError
 from nas.record.store import TrialStore
 from nas.train import Request, finished, make_job
+from nas.train_workers import train_on_workers
 from search_spaces.codec.model import Codec
 from search_spaces.codec.saved import CodecFileError, load_codec, save_codec
 from search_spaces.load import load_space
@@ -178,12 +180,14 @@ def test_two_workers_train_one_codec(folder: Path, monkeypatch: pytest.MonkeyPat
     assert 20 < metrics["rd_points"][3]["psnr"] < 50
     assert load_codec(folder / "two/codec.safetensors").design
     assert not list((folder / "runs/base/logs").glob("train-*"))
-    wrong = toy.nas(
-        folder, "train", "base", "0", "--batch", "3", "--out", "odd", "--workers", "2",
-        timeout_seconds=550,
-    )  # fmt: skip
-    assert wrong.returncode == 2
-    assert "batch: 3 crops for 2 workers; give a multiple" in wrong.stderr
+
+
+def test_a_batch_that_workers_cannot_share_is_refused_before_any_starts(
+    folder: Path, tmp_path: Path
+) -> None:
+    wanted = job(folder, recipe={"batch": 3})
+    with pytest.raises(SetupError, match="batch: 3 crops for 2 workers; give a multiple"):
+        train_on_workers(wanted, 2, lambda event: None, tmp_path)
 
 
 def test_what_fits_into_hours_is_fixed_before_the_first_step(folder: Path) -> None:
@@ -290,6 +294,14 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path, tmp_path: Path) 
     with pytest.raises(StudyError, match=r"recipe\.json cannot be read; move it away"):
         job(folder, out=tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_folder_that_another_process_trains_into_is_left_alone(folder: Path) -> None:
+    with FileLock(f"{folder}/busy.lock"):
+        done = toy.nas(folder, "train", "base", "0", *SHORT, "--out", "busy")
+    assert done.returncode == 2
+    assert done.stderr == "nas: busy: another process is training into it; wait for it\n"
+    assert not (folder / "busy").exists()
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_and_no_half_file(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _positive = click.IntRange(min=1)
 _path = click.Path(path_type=Path)
 _weight = click.FloatRange(min=0)
+_above_zero = click.FloatRange(min=0, min_open=True)
 
 
 def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,7 +26,7 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--steps", type=_positive, help="Optimiser steps; default 4000."),
             click.option("--batch", type=_positive, help="Crops a step; default 4."),
             click.option("--crop", type=_positive, help="Their side in pixels; default 128."),
-            click.option("--learning-rate", type=_weight, help="Of Adam; default 2e-3."),
+            click.option("--learning-rate", type=_above_zero, help="Of Adam; default 2e-3."),
             click.option(
                 "--perceptual-from",
                 type=click.FloatRange(0, 1),
@@ -54,9 +55,7 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--data", help="A folder of photographs, or sample; default the experiment's.")
 @click.option("--photographs", type=click.IntRange(min=2), help="Of it, at most; default 1000.")
-@click.option(
-    "--hours", type=click.FloatRange(min=0, min_open=True), help="As many steps as fit, scores too."
-)
+@click.option("--hours", type=_above_zero, help="As many steps as fit, scores too.")
 @_recipe_options
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Default 0.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps.")
@@ -149,20 +148,27 @@ def _run(job: Job, workers: int, folder: Path, ray_address: str | None) -> None:
 
     Raises:
         OutputError: a full disk, or a folder that cannot be written.
+        StudyError: another process trains into the folder.
     """
+    from filelock import FileLock, Timeout
+
     from evaluators.full_run import run_job
     from nas.display.training import TrainingDisplay
     from nas.folders import log_folder
     from nas.picture_files import OutputError
+    from nas.record.storage import StudyError
     from nas.train_workers import train_on_workers
 
     try:
-        with TrainingDisplay(folder) as report:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock", timeout=0), TrainingDisplay(folder) as report:
             if workers == 1 and ray_address is None:
                 run_job(job, report)
             else:
                 logs = log_folder(job.about["asked"]["study"])
                 train_on_workers(job, workers, report, logs, ray_address)
+    except Timeout:
+        raise StudyError(f"{folder}: another process is training into it; wait for it") from None
     except OSError as problem:
         raise OutputError(
             f"{folder}: {problem.strerror or problem}; the last checkpoint is whole, the same"
