@@ -202,17 +202,19 @@ def from_anchor(anchor: Codec | None) -> Start:
 
     def start(codec: Codec, cache: TrainingCache) -> None:
         decoder.calibrate(codec, cache)
-        _inherit(codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True)
+        inherit_what_helps(
+            codec, anchor, lambda: decoder.error_of_linear(codec, cache), decoder_only=True
+        )
 
     return start
 
 
-def jointly_from(anchor: Codec | None, recipe: joint.JointRecipe, seed: int) -> JointStart:
+def jointly_from(anchor: Codec | None, crop: int, seed: int) -> JointStart:
     """A start of a whole codec with as much of an anchor as helps.
 
     Args:
         anchor: None fits the entropy model alone.
-        recipe: of the training that follows.
+        crop: side of the crops that say whether it helps.
         seed: of the fit.
     """
 
@@ -220,7 +222,7 @@ def jointly_from(anchor: Codec | None, recipe: joint.JointRecipe, seed: int) -> 
         if anchor is None:
             fit_entropy_model(codec, training, np.random.default_rng(seed))
         else:
-            _inherit(codec, anchor, lambda: joint.distortion_loss(codec, training, recipe))
+            inherit_what_helps(codec, anchor, lambda: joint.distortion_loss(codec, training, crop))
 
     return start
 
@@ -274,15 +276,28 @@ def joint_candidate(
     )
 
 
-def _inherit(
+def inherit_what_helps(
     codec: Codec, anchor: Codec, loss: Callable[[], float], decoder_only: bool = False
-) -> None:
-    """As much of the anchor as helps; see `evaluators.inheritance`."""
+) -> tuple[float, list[str]]:
+    """Gives a new codec as much of an anchor as helps; see `evaluators.inheritance`.
+
+    Args:
+        codec: as built.
+        anchor: whose weights it takes.
+        loss: of the codec as it stands.
+        decoder_only: leaves everything but the decoder's learned path as it is.
+
+    Returns:
+        The share of the codec's steps that inherited, and the sides, of `encoder` and `decoder`,
+        whose backbone begins from scratch since the anchor's does not fit.
+    """
     fresh = {name: value.clone() for name, value in codec.state_dict().items()}
-    inherit(codec, anchor, decoder_only)
+    share = inherit(codec, anchor, decoder_only)
     sides = ("decoder",) if decoder_only else ("encoder", "decoder")
-    for side in drop_what_harms(codec, fresh, loss, sides):
+    dropped = drop_what_harms(codec, fresh, loss, sides)
+    for side in dropped:
         log.info("the anchor's %s does not fit: it begins from scratch", side)
+    return share, dropped
 
 
 def shared_part(data: Data, folder: Path, make: Callable[[], Codec]) -> Path:

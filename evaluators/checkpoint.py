@@ -3,51 +3,66 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from evaluators.protocol import SetupError
 from evaluators.run import Recipe, Run
-from search_spaces.files import replacing
+from search_spaces.files import write_tensors
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_OTHERS = "other."
 _STEPS = "steps_taken"  # of one parameter: of a supernet, a step trains only some
 
 
-def save_checkpoint(file: Path, run: Run) -> None:
-    """Writes a run in one step; readers see the old one or the new one."""
+def save_checkpoint(
+    file: Path, run: Run, others: Mapping[str, Tensor] | None = None, notes: Any = None
+) -> None:
+    """Writes a run in one step; readers see the old one or the new one.
+
+    Args:
+        file: of the checkpoint.
+        run: the training.
+        others: tensors of whatever trains beside it.
+        notes: whatever belongs to the training and is no tensor, JSON-ready.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
     tensors = {f"weights.{name}": value for name, value in run.codec.state_dict().items()}
-    for i, (parameter, mean) in enumerate(zip(run.trained, run.averages.values, strict=True)):
+    for i, mean in enumerate(run.averages.values):
         tensors[f"average.{i}"] = mean
-        state = run.optimiser.state[parameter]
-        if state:
-            tensors |= {f"{name}.{i}": state[name] for name in _MOMENTS}
-            tensors[f"{_STEPS}.{i}"] = torch.as_tensor(state["step"]).reshape(())
+    tensors |= optimiser_tensors(run.optimiser, run.trained)
+    tensors |= {f"{_OTHERS}{name}": value for name, value in (others or {}).items()}
     tensors["noise"] = run.noise
     about = {
         "step": run.step,
         "rng": run.rng.bit_generator.state,
         "training": _identity(run, run.recipe),
+        "notes": notes,
     }
     contents = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with replacing(file) as unfinished:
-        save_file(contents, unfinished, metadata={"run": json.dumps(about)})
+    write_tensors(file, contents, {"run": json.dumps(about)})
 
 
-def load_checkpoint(file: Path, run: Run, recipe: Recipe | None = None) -> None:
+def load_checkpoint(
+    file: Path, run: Run, recipe: Recipe | None = None
+) -> tuple[dict[str, Tensor], Any]:
     """Brings a new run to where the saved one was.
 
     Args:
         file: that `save_checkpoint` wrote.
         run: at its start.
         recipe: of the saved run, if it is another one's.
+
+    Returns:
+        The others and the notes that were saved with it.
 
     Raises:
         SetupError: the file is damaged, or of another training.
@@ -61,14 +76,47 @@ def load_checkpoint(file: Path, run: Run, recipe: Recipe | None = None) -> None:
     run.codec.load_state_dict(weights)
     run.step, run.noise = int(about["step"]), tensors["noise"]
     run.rng.bit_generator.state = about["rng"]
-    for i, (parameter, mean) in enumerate(zip(run.trained, run.averages.values, strict=True)):
+    for i, mean in enumerate(run.averages.values):
         mean.copy_(tensors[f"average.{i}"])
+    restore_optimiser(run.optimiser, run.trained, tensors, run.step)
+    others = {n.removeprefix(_OTHERS): v for n, v in tensors.items() if n.startswith(_OTHERS)}
+    return others, about.get("notes")
+
+
+def optimiser_tensors(
+    optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]
+) -> dict[str, Tensor]:
+    """What Adam remembers of each parameter that it has moved, by the parameter's place."""
+    tensors: dict[str, Tensor] = {}
+    for i, parameter in enumerate(parameters):
+        state = optimiser.state[parameter]
+        if state:
+            tensors |= {f"{name}.{i}": state[name] for name in _MOMENTS}
+            tensors[f"{_STEPS}.{i}"] = torch.as_tensor(state["step"]).reshape(())
+    return tensors
+
+
+def restore_optimiser(
+    optimiser: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    step: int,
+) -> None:
+    """Gives Adam what `optimiser_tensors` returned.
+
+    Args:
+        optimiser: at its start.
+        parameters: as they were saved.
+        tensors: they may hold others.
+        step: that each parameter has taken, where `tensors` do not say.
+    """
+    for i, parameter in enumerate(parameters):
         if f"exp_avg.{i}" in tensors:
-            taken = tensors.get(f"{_STEPS}.{i}", torch.tensor(float(run.step)))
+            taken = tensors.get(f"{_STEPS}.{i}", torch.tensor(float(step)))
             steps = taken.to(parameter.device).clone()
             # In the parameter's own layout: Adam's kernel walks all of them as they lie in memory.
             moments = {n: torch.empty_like(parameter).copy_(tensors[f"{n}.{i}"]) for n in _MOMENTS}
-            run.optimiser.state[parameter] = {"step": steps, **moments}
+            optimiser.state[parameter] = {"step": steps, **moments}
 
 
 def _read(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:

@@ -7,7 +7,6 @@ then MS-SSIM and LPIPS join with weights that rise, while the squared error keep
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,25 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evaluators import losses
 from evaluators.branches import Branch, begun, leave
 from evaluators.checkpoint import load_checkpoint, save_checkpoint
-from evaluators.devices import mixed_precision
-from evaluators.passes import linear_image, refine
-from evaluators.perceptual import load_lpips
 from evaluators.photos import Photo
 from evaluators.run import Run
+from evaluators.schedule import risen, warmed_up_cosine
 from evaluators.training import parameter_groups, random_crops
 from search_spaces.codec.constants import LEVELS
 from search_spaces.codec.model import Codec, one_hot
-from search_spaces.codec.statistics import LAMBDAS
 
 log = logging.getLogger(__name__)
 
 Watch = Callable[[int, Codec], None]
-
-_WARM_UP_STEPS = 50
-_LEAST_RATE = 0.05
-_MS_SSIM_WINDOW = 7  # its usual 11 pixels at five scales would need crops of more than 160
 
 
 @dataclass(frozen=True)
@@ -67,8 +60,7 @@ class JointRecipe:
 
     def perception(self, step: int) -> float:
         """How far the loss has moved to perception, 0 to 1: up to full within a quarter."""
-        start = self.perceptual_from * self.steps
-        return min(1.0, max(0.0, (step - start) / max(1.0, 0.25 * self.steps)))
+        return risen(step, self.perceptual_from * self.steps, 0.25 * self.steps)
 
     @property
     def branch_step(self) -> int:
@@ -77,8 +69,7 @@ class JointRecipe:
 
     def rate_factor(self, step: int) -> float:
         """Share of the learning rate."""
-        decay = 0.5 * (1 + math.cos(math.pi * step / self.steps))
-        return min(1.0, (step + 1) / _WARM_UP_STEPS) * (_LEAST_RATE + (1 - _LEAST_RATE) * decay)
+        return warmed_up_cosine(step, self.steps)
 
 
 def train_joint(
@@ -153,12 +144,12 @@ def joint_run(codec: Codec, recipe: JointRecipe, seed: int) -> Run:
 
 
 @torch.no_grad()
-def distortion_loss(codec: Codec, photos: Sequence[Photo], recipe: JointRecipe) -> float:
+def distortion_loss(codec: Codec, photos: Sequence[Photo], crop: int) -> float:
     """Rate and squared error of a codec in training, on some crops of every level; on the CPU."""
-    images = random_crops(photos, LEVELS, np.random.default_rng(0), recipe.crop)
+    images = random_crops(photos, LEVELS, np.random.default_rng(0), crop)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _loss(codec, images, np.arange(LEVELS), 0.0, recipe).item()
+        return _loss(codec, images, np.arange(LEVELS), 0.0, JointRecipe(1)).item()
 
 
 def step_seconds(codec: Codec, recipe: JointRecipe, device: torch.device) -> float:
@@ -224,37 +215,13 @@ def loss_of(
         The mean loss, and the decoded images, shape (N, 3, S, S).
     """
     level = one_hot(*levels.tolist()).to(images.device)
-    bits, latents = codec.noisy_rate(images, level, mixed_precision(images.device))
-    linear = linear_image(codec, latents, level)
-    with mixed_precision(images.device):
-        decoded = refine(codec, linear, latents, level).float()
-    lambdas = torch.from_numpy(LAMBDAS).float()[levels].to(images.device)
-    squared = _squared(decoded, images)
+    bpp, decoded = losses.passed_through(codec, images, level)
+    squared = losses.squared_error(decoded, images)
     if teacher is not None:
-        squared = (1 - share) * squared + share * _squared(decoded, teacher)
-    cost = bits / (images.shape[-2] * images.shape[-1]) + lambdas * squared * (1 - perception / 2)
-    cost = cost / lambdas.sqrt()
+        squared = (1 - share) * squared + share * losses.squared_error(decoded, teacher)
+    cost = losses.distortion_cost(bpp, squared, levels, 1 - perception / 2)
     if perception > 0:
-        middle = float(LAMBDAS[LEVELS // 2 - 1] ** 0.5)
-        cost = cost + perception / middle * _perceptual(decoded, images, recipe)
-    return 0.1 * cost.mean(), decoded
-
-
-def _squared(decoded: Tensor, images: Tensor) -> Tensor:
-    """Mean squared error on the scale of 8-bit samples, shape (N,)."""
-    return (decoded - images).pow(2).mean((1, 2, 3)) * 255**2
-
-
-def _perceptual(decoded: Tensor, images: Tensor, recipe: JointRecipe) -> Tensor:
-    """Shape (N,), in bits a pixel at the middle level."""
-    from pytorch_msssim import ms_ssim
-
-    shown = decoded.clamp(0, 1)
-    similarity = ms_ssim(
-        shown, images, data_range=1.0, size_average=False, win_size=_MS_SSIM_WINDOW
-    )
-    lpips = load_lpips("alex").to(images.device)
-    with mixed_precision(images.device):
-        distance = lpips(decoded, images).float()
-    cost: Tensor = recipe.ms_ssim_weight * (1 - similarity) + recipe.lpips_weight * distance
-    return cost
+        dissimilarity, lpips = losses.perceptual_distances(decoded, images)
+        seen = recipe.ms_ssim_weight * dissimilarity + recipe.lpips_weight * lpips
+        cost = cost + perception / losses.MIDDLE * seen
+    return losses.SCALE * cost.mean(), decoded

@@ -20,6 +20,7 @@ Pixels = NDArray[np.uint8]
 log = logging.getLogger(__name__)
 
 ALIGNMENT = 32
+SEARCHED_PHOTOS = 64
 _ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".ppm"}
 _MAX_PIXELS = 1_500_000
 
@@ -55,7 +56,7 @@ class PhotoFiles:
     held_back: tuple[Path, ...]
 
 
-def find_photos(data: str, max_photos: int = 64) -> PhotoFiles:
+def find_photos(data: str, max_photos: int = SEARCHED_PHOTOS) -> PhotoFiles:
     """Chooses photographs and splits them, the same way every time.
 
     Args:
@@ -64,7 +65,8 @@ def find_photos(data: str, max_photos: int = 64) -> PhotoFiles:
         max_photos: at most this many of a folder are used, chosen by the hash of their names.
 
     Returns:
-        A third of a folder's photographs is held back.
+        A third of a folder's photographs is held back, but no more than with 64 of them: so those
+        that a search held back are never trained on, however many there are.
 
     Raises:
         SetupError: no such folder, or fewer than two images in it.
@@ -82,7 +84,7 @@ def find_photos(data: str, max_photos: int = 64) -> PhotoFiles:
         )
     files.sort(key=lambda file: hashlib.sha256(str(file.relative_to(folder)).encode()).digest())
     chosen = files[:max_photos]
-    held_back = max(1, len(chosen) // 3)
+    held_back = max(1, min(len(chosen), SEARCHED_PHOTOS) // 3)
     return PhotoFiles(tuple(chosen[held_back:]), tuple(chosen[:held_back]))
 
 

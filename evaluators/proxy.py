@@ -260,7 +260,7 @@ class ProxyEvaluator(ProxySettings):
         codec.load_state_dict(load_file(file))
         return codec.eval()
 
-    def _choices(self, space: SearchSpace, architecture: Architecture) -> dict[str, Choice]:
+    def choices_of(self, space: SearchSpace, architecture: Architecture) -> dict[str, Choice]:
         """Of what is trained: where nothing is shared but the anchor, its encoder's choices."""
         choices = dict(space.all_choices(architecture))
         if self.training == "decoder" and self.shared_steps == 0 and self.anchor is not None:
@@ -269,7 +269,7 @@ class ProxyEvaluator(ProxySettings):
 
     def design_of(self, space: SearchSpace, architecture: Architecture) -> Design:
         """What is trained of an architecture."""
-        return space.builder(self._choices(space, architecture))
+        return space.builder(self.choices_of(space, architecture))
 
     def _codec_file(self, key: str, directory: Path, seed: int) -> Path:
         return directory / f"codec-{key}-{key_of(self._settings, seed)}.safetensors"
@@ -289,7 +289,7 @@ class ProxyEvaluator(ProxySettings):
         heeded = bar if self.stop_early else NO_BAR
         branches = self._branches(architecture, directory, seed)
         trained = self.trained(space, design, data, seed, unfinished, heeded, branches)
-        _save(trained.codec, space, self._choices(space, architecture), file)
+        _save(trained.codec, space, self.choices_of(space, architecture), file)
         unfinished.unlink(missing_ok=True)
         ended = time.monotonic()
         score = self._scored(trained, data, file.with_suffix(".png"))
@@ -348,7 +348,7 @@ class ProxyEvaluator(ProxySettings):
 
     def joint_start(self, space: SearchSpace, seed: int) -> JointStart:
         """What gives a whole codec the weights that it begins from."""
-        return candidates.jointly_from(self._anchor(), self.joint_recipe, seed)
+        return candidates.jointly_from(self._anchor(), self.joint_recipe.crop, seed)
 
     def _start(self, space: SearchSpace, design: Design, data: Data, seed: int) -> Start:
         """What gives a decoder the weights that it begins from."""

@@ -24,7 +24,7 @@ from search_spaces.codec.model import Codec, one_hot
 from search_spaces.files import replacing
 
 # A decoder this far below the linear one that it starts from has collapsed.
-_COLLAPSE_DB = -1.0
+COLLAPSE_DB = -1.0
 _BATCH = 4  # crops at once: more would only need more memory
 
 
@@ -93,7 +93,11 @@ def load_held_back(folder: Path) -> HeldBack:
 
 @torch.no_grad()
 def score(
-    codec: Codec, held_back: HeldBack, levels: Sequence[int], device: torch.device
+    codec: Codec,
+    held_back: HeldBack,
+    levels: Sequence[int],
+    device: torch.device,
+    least_gain_db: float = COLLAPSE_DB,
 ) -> dict[str, Any]:
     """Rate and quality at every level, means over the crops.
 
@@ -102,6 +106,7 @@ def score(
         held_back: coded at exactly these levels.
         levels: in the order of `held_back`.
         device: where the codec and LPIPS run.
+        least_gain_db: over the linear decoder; below it the decoder has collapsed.
 
     Returns:
         `rd_points`, one mapping a level with `level`, `bpp_coded`, `bpp_estimated`, `psnr`,
@@ -121,7 +126,7 @@ def score(
         before = psnr(to_8_bit(linear), originals.images).mean().item()
         gains.append(points[-1]["psnr"] - before)
     gain = float(np.mean(gains))
-    if gain < _COLLAPSE_DB:
+    if gain < least_gain_db:
         raise EvaluationError(
             f"collapsed: {gain:.2f} dB against the linear decoder it started from"
         )

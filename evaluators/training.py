@@ -87,11 +87,20 @@ def random_crops(
     photos: Sequence[Photo], count: int, rng: np.random.Generator, side: int = CROP
 ) -> Tensor:
     """Crops, each the most textured of three, half of them mirrored. Shape (count, 3, S, S)."""
-    chosen = []
-    for _ in range(count):
-        crop = max((_random_crop(photos, rng, side) for _ in range(3)), key=_activity)
-        chosen.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-    return torch.from_numpy(np.stack(chosen)).permute(0, 3, 1, 2).float() / 255
+    return as_images([textured_crop(photos, rng, side, side) for _ in range(count)])
+
+
+def textured_crop(
+    photos: Sequence[Photo], rng: np.random.Generator, height: int, width: int
+) -> Pixels:
+    """The most textured of three crops, half of them mirrored. Shape (height, width, 3)."""
+    crop = max((_random_crop(photos, rng, height, width) for _ in range(3)), key=_activity)
+    return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+
+def as_images(crops: Sequence[Pixels]) -> Tensor:
+    """Crops of one size as a batch, shape (N, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 255
 
 
 def _entropy_parameters(codec: Codec) -> list[dict[str, Any]]:
@@ -194,11 +203,14 @@ def _loss(codec: Codec, images: Tensor, whole: bool) -> tuple[Tensor, float]:
     return ((bpp + lambdas * mse) / lambdas.sqrt()).mean() * 0.1, bpp.mean().item()
 
 
-def _random_crop(photos: Sequence[Photo], rng: np.random.Generator, crop: int) -> Pixels:
+def _random_crop(
+    photos: Sequence[Photo], rng: np.random.Generator, height: int, width: int
+) -> Pixels:
     areas = np.array([photo.pixels.size for photo in photos], dtype=np.float64)
     pixels = photos[rng.choice(len(photos), p=areas / areas.sum())].pixels
-    top, left = (rng.integers(side - crop + 1) for side in pixels.shape[:2])
-    return pixels[top : top + crop, left : left + crop]
+    sides = zip(pixels.shape, (height, width), strict=False)
+    top, left = (rng.integers(side - cut + 1) for side, cut in sides)
+    return pixels[top : top + height, left : left + width]
 
 
 def _activity(pixels: Pixels) -> float:

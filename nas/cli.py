@@ -29,6 +29,7 @@ from nas.commands import (
     retarget,
     search,
     supernet,
+    train,
 )
 
 
@@ -48,6 +49,7 @@ for command in (
     *retarget.COMMANDS,
     *latency.COMMANDS,
     *export.COMMANDS,
+    *train.COMMANDS,
     *codec.COMMANDS,
     *compare.COMMANDS,
 ):
@@ -77,7 +79,7 @@ def main() -> NoReturn:
 
 def _exit_code(problem: Exception) -> int | None:
     """2 for a wrong request, 1 for a run that failed, None for a defect of this program."""
-    from evaluators.protocol import SetupError
+    from evaluators.protocol import EvaluationError, SetupError
     from latency.lowering import LoweringError
     from latency.measure.backend import MeasureError
     from latency.table import MissingRowError, TableError
@@ -85,9 +87,9 @@ def _exit_code(problem: Exception) -> int | None:
     from nas.experiment import ExperimentError
     from nas.picture_files import OutputError, PictureFileError
     from nas.pricing.budget import BudgetError
+    from nas.ray_cluster import WorkerError
     from nas.record.storage import StudyError
     from nas.search import SearchError
-    from nas.workers import WorkerError
     from search_spaces.codec.saved import CodecFileError
     from search_spaces.space import SpaceError
 
@@ -95,7 +97,8 @@ def _exit_code(problem: Exception) -> int | None:
     wrong_files = (TableError, MissingRowError, MeasureError, PictureFileError, ComparisonError)
     if isinstance(problem, (*wrong, *wrong_files, LoweringError)):
         return 2
-    return 1 if isinstance(problem, (SearchError, WorkerError, OutputError)) else None
+    failed = (EvaluationError, SearchError, WorkerError, OutputError)
+    return 1 if isinstance(problem, failed) else None
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -7,10 +7,7 @@ the same files are to be seen. Nothing is retried here: every attempt is the rec
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
@@ -20,16 +17,9 @@ from typing import Any
 
 from evaluators.protocol import SetupError
 from nas import tasks
-from nas.processes import runs
+from nas.ray_cluster import WorkerError, ray_cluster
 from nas.searchers.problem import FULL
 from nas.tasks import Code, Outcome, Setting
-
-_TEMPORARY = "nas-ray-"
-_OBJECT_STORE_BYTES = 128 * 2**20
-
-
-class WorkerError(RuntimeError):
-    """There are no workers, or what every evaluation shares could not be made."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +61,7 @@ class Workers:
     def __enter__(self) -> Workers:
         import ray
 
-        self._logs.mkdir(parents=True, exist_ok=True)
-        self._quieten()
-        try:
-            ray.init(**self._options())
-        except Exception as problem:
-            self._stack.close()
-            reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-            where = f"the cluster at {self._address}" if self._address else "a local Ray cluster"
-            raise WorkerError(f"cannot use {where}: {reason}") from problem
-        self._stack.callback(ray.shutdown)
+        self._stack.enter_context(ray_cluster(self._logs, self.count, self._address))
         if self._address:
             self.count = self._wanted or int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
         return self
@@ -192,33 +173,6 @@ class Workers:
             with contextlib.suppress(Exception):
                 ray.cancel(reference, force=True)
 
-    def _options(self) -> dict[str, Any]:
-        common: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-        if self._address:
-            return {**common, "address": self._address}
-        _remove_left_behind()
-        folder = tempfile.mkdtemp(prefix=f"{_TEMPORARY}{os.getpid()}-", dir=_short_folder())
-        self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        return {
-            **common,
-            "num_cpus": self.count,
-            "include_dashboard": False,
-            "object_store_memory": _OBJECT_STORE_BYTES,
-            "_temp_dir": folder,
-        }
-
-    def _quieten(self) -> None:
-        """Ray's own messages go to a file: it writes some to the driver's stdout."""
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        tasks.cap_threads()
-        file = self._stack.enter_context((self._logs / "ray.log").open("a", encoding="utf-8"))
-        # Below `ray`, whose handlers ray.init removes.
-        logger = logging.getLogger("ray._private")
-        self._stack.callback(setattr, logger, "handlers", logger.handlers)
-        logger.handlers = [logging.StreamHandler(file)]
-        logger.propagate = False
-        self._stack.enter_context(contextlib.redirect_stdout(file))
-
 
 def _get(reference: Any, seconds: float) -> Outcome:
     import ray
@@ -248,16 +202,3 @@ def _require(outcome: Outcome, signature: str, log: Path) -> None:
     what = f"lowering {signature}" if signature else "preparing the evaluator"
     where = "" if signature else f"; see {log}"
     raise WorkerError(f"{what} failed: {outcome.error}{where}")
-
-
-def _short_folder() -> str | None:
-    """Sockets live under it, and their paths may have about 100 characters."""
-    return "/tmp" if Path("/tmp").is_dir() else None
-
-
-def _remove_left_behind() -> None:
-    """Folders of local clusters whose driver was killed."""
-    for folder in Path(_short_folder() or tempfile.gettempdir()).glob(f"{_TEMPORARY}*-*"):
-        pid = folder.name.removeprefix(_TEMPORARY).split("-")[0]
-        if pid.isdigit() and not runs(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextmanager
@@ -46,6 +52,30 @@ def write_atomically(file: Path, text: str) -> None:
     """
     with replacing(file) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Replaces a safetensors file in one step.
+
+    Args:
+        file: its folder is made when missing.
+        tensors: contiguous, on the CPU.
+        metadata: that the file holds.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written; `file` is as it was.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(file) as unfinished:
+        try:
+            save_file(dict(tensors), unfinished, dict(metadata))
+        except SafetensorError as problem:
+            # The writer says what the system said, but not as the error that it is.
+            said = re.search(r"os error (\d+)", str(problem))
+            number = int(said[1]) if said else errno.EIO
+            raise OSError(number, os.strerror(number), str(file)) from None
 
 
 def _synchronise(file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from evaluators import joint
+from evaluators import joint, losses
 from evaluators.joint import JointRecipe, train_joint
 from evaluators.photos import Photo, find_photos, load_photos
 from evaluators.protocol import EvaluationError, SetupError
@@ -124,7 +124,7 @@ def test_distortion_alone_loads_no_lpips(
     def fail(backbone: str) -> None:
         raise AssertionError("LPIPS before its phase")
 
-    monkeypatch.setattr(joint, "load_lpips", fail)
+    monkeypatch.setattr(losses, "load_lpips", fail)
     train_joint(fresh(), photos, replace(RECIPE, steps=2, perceptual_from=1.0), 0, CPU)
 
 

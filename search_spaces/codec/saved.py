@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from search_spaces.blocks import Design
@@ -22,7 +21,7 @@ from search_spaces.codec import entropy
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
 from search_spaces.codec.scale_decoder import LARGEST_SHIFT
-from search_spaces.files import replacing
+from search_spaces.files import write_tensors
 from search_spaces.space import Choice
 
 _FORMAT = "nas-codec 1"
@@ -44,16 +43,15 @@ def save_codec(codec: Codec, choices: Mapping[str, Choice], file: Path, half: bo
 
     Raises:
         ValueError: the choices make another design.
+        OSError: the disk is full, or the folder cannot be written.
     """
     if build_design(choices) != codec.design:
         raise ValueError("the choices do not make the codec's design")
     metadata = {"format": _FORMAT, "choices": json.dumps(dict(choices), sort_keys=True)}
-    with replacing(file) as unfinished:
-        tensors = _tensors(codec)
-        if half:
-            floats = {n: t.half() for n, t in tensors.items() if t.dtype == torch.float32}
-            tensors |= floats
-        save_file(tensors, unfinished, metadata)
+    tensors = _tensors(codec)
+    if half:
+        tensors |= {n: t.half() for n, t in tensors.items() if t.dtype == torch.float32}
+    write_tensors(file, tensors, metadata)
 
 
 def load_codec(file: Path) -> Codec:
@@ -67,12 +65,21 @@ def load_codec(file: Path) -> Codec:
             choices = _choices(content.metadata(), file)
             tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as problem:
-        reason = problem.strerror if isinstance(problem, OSError) else "not a safetensors file"
+        reason = problem.strerror if isinstance(problem, OSError) else _what_it_is(file)
         raise CodecFileError(f"{file}: {reason or problem}; expected a codec file") from None
     try:
         return _built(build_design(choices), tensors)
     except ValueError as problem:
         raise CodecFileError(f"{file}: {problem}") from None
+
+
+def _what_it_is(file: Path) -> str:
+    """Of a file that holds no safetensors."""
+    with file.open("rb") as content:
+        begin = content.read(4)
+    if begin.startswith((b"PK\x03\x04", b"\x80")):  # what torch.save and pickle write
+        return "a pickle, which could run any code and is never opened"
+    return "not a safetensors file"
 
 
 def codec_key(codec: Codec) -> bytes:
