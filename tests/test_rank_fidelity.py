@@ -78,3 +78,13 @@ def test_benchmark_trains_records_and_goes_on(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "result.json").read_text())
     assert {"psnr", "lpips"} == set(result["bd_rate"])
     assert result["steps"] == [2, 4]
+    options = ["--runs", "result.json", "--supernet-steps", "2", "--folder", "runs/supernet"]
+    script = BENCHMARKS / "supernet_rank_fidelity.py"
+    command = [sys.executable, str(script), *options, "--out", "inherited.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    inherited = json.loads((tmp_path / "inherited.json").read_text())
+    assert set(inherited["runs"]) == {f"{number}/0/inherited" for number in (-1, 0, 1)}
+    found = inherited["bd_rate"]["psnr"]
+    assert len(found["inherited_bd_rate"]) == len(found["long_bd_rate"]) == 2
+    assert found["benchmark"]["tau"] == result["bd_rate"]["psnr"]["tau"]

@@ -83,7 +83,8 @@ def _recipe(known: dict[str, Any], arguments: argparse.Namespace) -> dict[str, A
     stated = known["command"].split()
     crops, shared = (int(stated[stated.index(name) + 1]) for name in ("--crops", "--shared-steps"))
     return {
-        "training": known["training"], "anchor": str(arguments.anchor), "data": arguments.data,
+        "training": known["training"], "data": arguments.data,
+        "anchor": str(arguments.anchor) if known["from"] == "anchor" else None,
         "steps": known["steps"][1], "crops": crops, "shared_steps": shared, "vgg_crops": 0,
     }  # fmt: skip
 
