@@ -201,8 +201,10 @@ def _searched(trainings: int) -> dict[str, float] | None:
     return None
 
 
-def _random(table: Table, trainings: int) -> dict[str, float]:
+def _random(table: Table, trainings: int) -> dict[str, float] | None:
     """The table's rows were drawn at random: its first ones are a random search."""
+    if trainings == 0:
+        return None
     values = table.values[:trainings]
     codes = np.array(list(table.rows))[:trainings]
     front = first_front(values)
