@@ -12,7 +12,7 @@ search: $(INSTALLED)
 	$(BIN)/nas search experiments/quickstart.yaml
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

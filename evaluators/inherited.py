@@ -237,8 +237,12 @@ class _Heir(ProxyEvaluator):
         return _loaded(self.supernet, changed, space, self.training == "joint")
 
     def _control(self, space: SearchSpace, design: Design, data: Data) -> list[dict[str, Any]]:
-        """That of trainings from scratch: a slice's linear part was never meant to stand alone."""
-        return self.scratch._control(space, design, data)
+        """One for all: of trainings from scratch, with the reference's entropy model.
+
+        A slice's linear part was never meant to stand alone, and a control for each entropy model
+        would cost more than the scores of thousands.
+        """
+        return self.scratch._control(space, self.design_of(space, space.reference), data)
 
     def shared_folder(self, design: Design, data: Data) -> Path:
         """Of the supernet's encoder and entropy model."""

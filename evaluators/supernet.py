@@ -177,8 +177,9 @@ class Supernet(nn.Module):
     def sharing(self) -> Mapping[str, int]:
         """How many kinds of block share a step without sharing weights, where there are several."""
         kinds: dict[str, int] = {}
-        for place in self.blocks:
-            kinds[place.step] = kinds.get(place.step, 0) + 1
+        for place, block in self.blocks.items():
+            if not isinstance(block, Scale):  # stands behind the others, not in their place
+                kinds[place.step] = kinds.get(place.step, 0) + 1
         return {step: count for step, count in kinds.items() if count > 1}
 
 

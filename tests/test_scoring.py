@@ -122,14 +122,15 @@ def test_images_that_are_not_finite_are_an_error(
 def test_a_metric_that_is_not_finite_is_an_error_that_names_it(
     codec: Codec, held_back: HeldBack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def not_a_number(images: Tensor, _: Tensor) -> Tensor:
+    def not_a_number(_: object, images: Tensor) -> Tensor:
         return torch.full((len(images),), math.nan)
 
-    monkeypatch.setattr(load_lpips("vgg"), "forward", not_a_number)
-    with pytest.raises(EvaluationError, match="lpips_vgg is nan, not a finite number"):
-        scoring.check_by_vgg(codec, held_back, 1, 3, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(scoring.Originals, "lpips", not_a_number)
+        with pytest.raises(EvaluationError, match="lpips_vgg is nan, not a finite number"):
+            scoring.check_by_vgg(codec, held_back, 1, 3, 1)
     for holder, name, metric in (
-        (load_lpips("alex"), "forward", "lpips"),
+        (scoring.Originals, "lpips", "lpips"),
         (scoring, "ms_ssim", "ms_ssim"),
     ):
         monkeypatch.setattr(holder, name, not_a_number)

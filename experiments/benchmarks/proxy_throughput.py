@@ -35,7 +35,7 @@ import torch
 from in_turn import Task, measured
 from near_budget import near_the_budget
 
-from evaluators import joint
+from evaluators import joint, losses
 from evaluators.photos import Photo, find_photos, load_photos
 from evaluators.training import random_crops
 from search_spaces.blocks import Design
@@ -128,7 +128,7 @@ def _ways(design: Design, photos: list[Photo], steps: int) -> dict[str, Task]:
 
     def in_bfloat16() -> int:
         autocast = torch.autocast("cpu", torch.bfloat16)
-        with mock.patch.object(joint, "mixed_precision", return_value=autocast):
+        with mock.patch.object(losses, "mixed_precision", return_value=autocast):
             return half()
 
     return {
