@@ -15,7 +15,7 @@ from evaluators.full_scores import HeldBackPhotos
 from evaluators.full_training import TERMS, FullTraining, codec_of
 from evaluators.perceptual import described
 from search_spaces.codec.model import Codec
-from search_spaces.codec.saved import save_codec
+from search_spaces.codec.saved import CODEC_FILE, save_codec
 from search_spaces.files import write_atomically
 
 SHOWN = 10  # times that a training is scored meanwhile
@@ -77,7 +77,7 @@ class Course:
         self._report({"event": "scoring"})
         points = self._held_back.finally_(codec)
         self._pictures(codec)
-        save_codec(codec.cpu(), self._job.choices, self._folder / "codec.safetensors")
+        save_codec(codec.cpu(), self._job.choices, self._folder / CODEC_FILE)
         metrics = {
             **{name: self._job.about["asked"][name] for name in ("study", "trial", "key")},
             "steps": self._recipe.steps,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from evaluators.protocol import SetupError
 from evaluators.schedule import risen, warmed_up_cosine
@@ -106,9 +105,3 @@ class FullRecipe:
 
     def _of_phase_2(self, share: float) -> float:
         return share * (self.steps - self.phase_2)
-
-
-def changed(recipe: FullRecipe, **stated: Any) -> dict[str, tuple[Any, Any]]:
-    """What is stated otherwise than in a recipe: name -> the recipe's value and the stated one."""
-    values = {name: (getattr(recipe, name), value) for name, value in stated.items()}
-    return {name: both for name, both in values.items() if both[0] != both[1]}

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluators.candidates import inherit_what_helps
+from evaluators.candidates import SCORED_CROP, inherit_what_helps
 from evaluators.devices import torch_device
 from evaluators.full_course import SHOWN, Course
 from evaluators.full_job import Job, Report
 from evaluators.full_recipe import FullRecipe
-from evaluators.full_scores import SCORED_CROP, HeldBackPhotos
+from evaluators.full_scores import HeldBackPhotos
 from evaluators.full_training import FullTraining
 from evaluators.joint import distortion_loss
 from evaluators.photo_store import stored

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from evaluators import scoring
+from evaluators.candidates import SCORED_CROP
 from evaluators.metrics import RdPoint, to_8_bit
 from evaluators.passes import to_tensor
 from evaluators.photos import Photo, Pixels, textured_crops
@@ -19,7 +20,6 @@ from search_spaces.codec.constants import LEVELS
 from search_spaces.codec.model import Codec
 from search_spaces.files import replacing
 
-SCORED_CROP = 192
 _WATCHED_CROPS = 6
 WATCHED_LEVELS = (1, 3, 5, 7)
 _SHOWN_SIDE = 384

@@ -149,7 +149,7 @@ def distortion_loss(codec: Codec, photos: Sequence[Photo], crop: int) -> float:
     images = random_crops(photos, LEVELS, np.random.default_rng(0), crop)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return _loss(codec, images, np.arange(LEVELS), 0.0, JointRecipe(1)).item()
+        return loss_of(codec, images, np.arange(LEVELS), 0.0, JointRecipe(1))[0].item()
 
 
 def step_seconds(codec: Codec, recipe: JointRecipe, device: torch.device) -> float:
@@ -180,15 +180,10 @@ def _step(run: Run, photos: Sequence[Photo]) -> None:
     images = random_crops(photos, recipe.batch, run.rng, recipe.crop).to(device)
     images = images.contiguous(memory_format=torch.channels_last)
     torch.set_rng_state(run.noise)
-    loss = _loss(cast(Codec, run.codec), images, levels, recipe.perception(run.step), recipe)
+    codec, perception = cast(Codec, run.codec), recipe.perception(run.step)
+    loss, _ = loss_of(codec, images, levels, perception, recipe)
     run.noise = torch.get_rng_state()
     run.take_step(loss, "codec: step %d of %d, loss %.4f")
-
-
-def _loss(
-    codec: Codec, images: Tensor, levels: Any, perception: float, recipe: JointRecipe
-) -> Tensor:
-    return loss_of(codec, images, levels, perception, recipe)[0]
 
 
 def loss_of(

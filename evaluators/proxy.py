@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from evaluators import candidates, classics, decoder, joint, perceptual, photos, scoring, shared
 from evaluators.branches import Branch
@@ -45,7 +45,7 @@ from search_spaces.blocks import Design
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
 from search_spaces.codec.saved import load_codec, save_codec
-from search_spaces.files import replacing, write_atomically
+from search_spaces.files import replacing, write_atomically, write_tensors
 from search_spaces.space import Architecture, Choice, SearchSpace
 
 log = logging.getLogger(__name__)
@@ -445,8 +445,7 @@ def _save(codec: Codec, space: SearchSpace, choices: Mapping[str, Choice], file:
     if space.builder is build_design:
         save_codec(codec, choices, file)
         return
-    with replacing(file) as unfinished:
-        save_file({k: v.cpu().contiguous() for k, v in codec.state_dict().items()}, unfinished)
+    write_tensors(file, {k: v.cpu().contiguous() for k, v in codec.state_dict().items()}, {})
 
 
 def key_of(*parts: object) -> str:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from evaluators.protocol import SetupError
 from evaluators.supernet import Supernet
 from search_spaces.blocks import Design
 from search_spaces.codec.model import Codec, is_of_decoder
-from search_spaces.files import replacing
+from search_spaces.files import write_tensors
 from search_spaces.space import SearchSpace
 
 _FORMAT = "nas-supernet 1"
@@ -55,9 +54,8 @@ def save_supernet(
         "shares": _CODECS if supernet.whole else _DECODERS,
         "about": json.dumps(dict(about), sort_keys=True),
     }
-    with replacing(file) as unfinished:
-        contents = {name: value.cpu().contiguous() for name, value in tensors.items()}
-        save_file(contents, unfinished, metadata)
+    contents = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    write_tensors(file, contents, metadata)
 
 
 def load_supernet(file: Path, space: SearchSpace, whole: bool = False) -> Supernet:

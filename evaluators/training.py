@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from evaluators import losses
 from evaluators.devices import fused_adam, mixed_precision
 from evaluators.passes import linear_image, refine
 from evaluators.photos import Photo, Pixels
@@ -23,7 +24,6 @@ from search_spaces.codec.coding_modules import HyperAnalysis
 from search_spaces.codec.constants import LEVELS
 from search_spaces.codec.model import Codec, is_of_decoder, one_hot
 from search_spaces.codec.scale_decoder import ScaleDecoder
-from search_spaces.codec.statistics import LAMBDAS
 
 log = logging.getLogger(__name__)
 
@@ -197,10 +197,9 @@ def _loss(codec: Codec, images: Tensor, whole: bool) -> tuple[Tensor, float]:
         with mixed_precision(images.device):
             decoded = refine(codec, decoded, latents, level)
     bpp = bits / (images.shape[-2] * images.shape[-1])
-    mse = (decoded - images).pow(2).mean((1, 2, 3)) * 255**2
-    lambdas = torch.from_numpy(LAMBDAS).float()[levels]
-    # Divided by the cost's usual growth with lambda, so that no level drowns the others.
-    return ((bpp + lambdas * mse) / lambdas.sqrt()).mean() * 0.1, bpp.mean().item()
+    squared = losses.squared_error(decoded, images)
+    cost = losses.distortion_cost(bpp, squared, levels, 1.0)
+    return cost.mean() * losses.SCALE, bpp.mean().item()
 
 
 def _random_crop(

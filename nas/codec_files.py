@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas import picture_files
-from nas.exporting.folder import CODEC, MANIFEST, read_manifest, require_intact
+from nas.exporting.folder import MANIFEST, read_manifest, require_intact
 from nas.picture_files import Colour, PictureFileError, Pixels, write_whole
 from search_spaces.codec import bitstream, pictures
 from search_spaces.codec.bitstream import MAX_PIXELS, Stream
@@ -19,7 +19,7 @@ from search_spaces.codec.deployed_codec import DeployedCodec
 from search_spaces.codec.entropy import BitstreamError
 from search_spaces.codec.model import Codec
 from search_spaces.codec.pictures import PictureError, Progress, TileCodec
-from search_spaces.codec.saved import CodecFileError, codec_key, load_codec
+from search_spaces.codec.saved import CODEC_FILE, CodecFileError, codec_key, load_codec
 
 SUFFIX = ".nasc"
 # No file of this format is longer than its picture is as 8-bit pixels, by far.
@@ -85,11 +85,11 @@ def load_model(model: Path, runtime: Runtime = "torch") -> Model:
     Raises:
         CodecFileError: it holds no codec, or not for this runtime.
     """
-    file = model / CODEC if model.is_dir() else model
-    if model.is_dir() and not any((model / name).is_file() for name in (CODEC, MANIFEST)):
+    file = model / CODEC_FILE if model.is_dir() else model
+    if model.is_dir() and not any((model / name).is_file() for name in (CODEC_FILE, MANIFEST)):
         raise CodecFileError(
-            f"{model}: no {CODEC} in it; expected a codec file, or a folder that `nas train` or"
-            " `nas export` made"
+            f"{model}: no {CODEC_FILE} in it; expected a codec file, or a folder that `nas train`"
+            " or `nas export` made"
         )
     if runtime == "onnx" or (model / MANIFEST).is_file():
         return _exported(model, file, runtime)
@@ -105,12 +105,13 @@ def _exported(folder: Path, file: Path, runtime: Runtime) -> Model:
         )
     manifest = read_manifest(folder)
     networks = [f"onnx/{name}.onnx" for name in NETWORKS] if runtime == "onnx" else []
-    require_intact(folder, manifest, [CODEC, *networks])
+    require_intact(folder, manifest, [CODEC_FILE, *networks])
     codec = load_codec(file)
     key = codec_key(codec)
     if manifest.get("codec_key") != key.hex():
         raise CodecFileError(
-            f"{folder / MANIFEST}: of codec {manifest.get('codec_key')}, but {CODEC} is {key.hex()}"
+            f"{folder / MANIFEST}: of codec {manifest.get('codec_key')}, but {CODEC_FILE} is"
+            f" {key.hex()}"
         )
     if runtime == "torch":
         return Model(file, codec, key, codec)

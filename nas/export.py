@@ -26,7 +26,7 @@ from search_spaces.blocks import Design
 from search_spaces.codec.bitstream import VERSION
 from search_spaces.codec.constants import LEVELS, QUALITY_STEPS, TILE
 from search_spaces.codec.deployed import deployed, output_names, tensor_shapes
-from search_spaces.codec.saved import codec_key, load_choices, load_codec
+from search_spaces.codec.saved import CODEC_FILE, codec_key, load_choices, load_codec
 from search_spaces.codec.tiles import CORE, MARGIN
 
 _LIBRARIES = ("nas-codecs", "torch", "coremltools", "constriction", "numpy")
@@ -74,7 +74,7 @@ def export(request: Request, progress: Progress) -> dict[str, Any]:
     rounding = Rounding(codec, photographs(request.calibrate), progress)
     origin = Origin(codec_key(codec).hex(), choices)
     with folders.whole_folder(request.out, request.force) as folder:
-        shutil.copyfile(request.codec, folder / folders.CODEC)
+        shutil.copyfile(request.codec, folder / CODEC_FILE)
         integers.write_integers(codec, folder / integers.FILE)
         onnx = _onnx(rounding, folder / onnx_networks.FOLDER) if request.onnx else None
         packages = {p: rounding.write(p, origin, folder / "coreml" / p) for p in request.precisions}

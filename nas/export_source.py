@@ -7,9 +7,8 @@ from pathlib import Path
 
 from nas.folders import study_folder
 from nas.record.storage import StudyError
-from search_spaces.codec.saved import CodecFileError
-
-_CODEC = "codec.safetensors"
+from nas.train import results_folder
+from search_spaces.codec.saved import CODEC_FILE, CodecFileError
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def of_trial(storage: str, study: str, trial: int) -> Source:
 
     found = TrialStore.open(storage, study).trial(trial)
     folder = study_folder(study) / f"export-{trial}"
-    trained = study_folder(study) / f"train-{trial}" / _CODEC
+    trained = results_folder(study, trial) / CODEC_FILE
     if trained.is_file():
         return Source(trained, f"trained in full: trial {trial} of {study}", folder)
     named = found.metrics.get("codec")
@@ -68,7 +67,7 @@ def of_model(model: Path) -> Source:
     Raises:
         CodecFileError: there is none.
     """
-    file = model / _CODEC if model.is_dir() else model
+    file = model / CODEC_FILE if model.is_dir() else model
     if not file.is_file():
         raise CodecFileError(
             f"{model}: no codec file or folder of `nas train`; of a study, give the trial too:"

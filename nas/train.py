@@ -28,7 +28,7 @@ from nas.experiment import ExperimentError
 from nas.folders import study_folder
 from nas.record.storage import StudyError
 from search_spaces.codec.family import build_design
-from search_spaces.codec.saved import load_codec
+from search_spaces.codec.saved import CODEC_FILE, load_codec
 from search_spaces.space import Choice
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ def _start_file(start: str, experiment: Experiment, trial: Trial) -> Path | None
             raise SetupError("--from anchor: the experiment names none; give a codec file")
         return Path(anchor)
     file = Path(start)
-    return file / "codec.safetensors" if file.is_dir() else file
+    return file / CODEC_FILE if file.is_dir() else file
 
 
 def _checked(

@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from test_compress import texture, write_model
-
-BENCHMARKS = Path(__file__).parent.parent / "experiments/benchmarks"
-
-
-def run(folder: Path, script: str, *options: str) -> dict[str, Any]:
-    command = [sys.executable, str(BENCHMARKS / script), *options, "--out", "result.json"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    return result
+from test_engine_benchmarks import run
 
 
 def test_time_of_networks_and_of_coding_is_told_apart(tmp_path: Path) -> None:

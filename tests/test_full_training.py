@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_joint import CHOICES
 from torch import Tensor, nn
 
 from evaluators.discriminator import Adversary, patch_discriminator
@@ -22,19 +23,9 @@ from evaluators.together import ALONE, Place
 from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
 from search_spaces.codec.tiles import MARGIN
-from search_spaces.space import Choice
 
 CPU = torch.device("cpu")
 RECIPE = FullRecipe(steps=8, batch=2, perceptual_from=0.25, seam_every=2, adversarial_weight=0.1)
-CHOICES: dict[str, Choice] = {
-    "latent_channels": 32,
-    "hyper_channels": 8,
-    "hyper_width": 8,
-    "encoder.eighth.depth": 1,
-    "encoder.eighth.width": 8,
-    "decoder.half.depth": 1,
-    "decoder.half.width": 8,
-}
 
 
 @pytest.fixture(scope="module")

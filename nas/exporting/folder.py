@@ -16,7 +16,6 @@ from search_spaces.codec.saved import CodecFileError
 
 MANIFEST = "manifest.json"
 FORMAT = "nas-export 1"
-CODEC = "codec.safetensors"
 
 
 @contextmanager

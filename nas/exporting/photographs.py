@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from evaluators.metrics import psnr, to_8_bit
 from evaluators.passes import to_tensor
 from evaluators.photos import find_photos, load_photos, textured_crops
 from search_spaces.codec.deployed_codec import DeployedCodec
@@ -95,6 +95,5 @@ def measure(
 
 def _coded(codec: DeployedCodec, crop: Tensor, level: int) -> tuple[float, int]:
     coded = codec.write(*codec.analyse(crop, level), level)
-    decoded = codec.decode(coded.symbols, coded.hyper, level).clamp(0, 1)
-    error = ((decoded * 255).round() / 255 - crop).square().mean()
-    return float(-10 * torch.log10(error.clamp_min(1e-10))), len(coded.data)
+    decoded = to_8_bit(codec.decode(coded.symbols, coded.hyper, level))
+    return psnr(decoded, crop).item(), len(coded.data)

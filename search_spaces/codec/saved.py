@@ -24,6 +24,7 @@ from search_spaces.codec.scale_decoder import LARGEST_SHIFT
 from search_spaces.files import write_tensors
 from search_spaces.space import Choice
 
+CODEC_FILE = "codec.safetensors"  # in the folders of trainings and exports
 _FORMAT = "nas-codec 1"
 
 
