@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,8 @@ def run_jobs(
 ) -> Generator[tuple[int, int]]:
     """Evaluates what is not in the file yet; each result is written as it comes.
 
+    What a machine ended and not the candidate is tried again, as in a search.
+
     Args:
         jobs: what to evaluate.
         workers: started and prepared.
@@ -47,7 +50,7 @@ def run_jobs(
     """
     results = load_results(file, terms)
     todo = dict(enumerate(job for job in jobs if job.name not in results))
-    waiting, running = list(todo), 0
+    waiting, running, lost = list(todo), 0, Counter[int]()
     while waiting or running:
         while waiting and workers.free > 0:
             job = todo[number := waiting.pop(0)]
@@ -55,6 +58,10 @@ def run_jobs(
             running += 1
         for number, outcome in workers.wait():
             running -= 1
+            if outcome.lost and lost[number] < workers.setting.needs.retries:
+                lost[number] += 1
+                waiting.append(number)
+                continue
             results[todo[number].name] = _result(outcome)
             content = {"terms": dict(terms), "results": results}
             write_atomically(file, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -28,6 +28,7 @@ from nas.pricing.setup import (
     pricing_identity,
     table_files,
 )
+from nas.resources import Needs
 from nas.searchers.choice import SEARCHERS, Model
 from nas.searchers.problem import FULL
 from search_spaces.document import flatten
@@ -73,7 +74,8 @@ class Experiment:
         evaluator: what scores a candidate.
         trials: candidates to train in the whole study, or None.
         hours: longest time to search, or None.
-        workers: evaluations at a time, or None for one a core.
+        workers: evaluations at a time, or None for as many as the machine or the cluster takes.
+        needs: of an evaluation.
         seed: of searcher and evaluations.
         identity: all that a result depends on beside the space, JSON-ready; a study is recorded
             under one.
@@ -100,6 +102,7 @@ class Experiment:
     trials: int | None
     hours: float | None
     workers: int | None
+    needs: Needs
     seed: int
     identity: Mapping[str, Any]
 
@@ -160,6 +163,7 @@ def _experiment(document: ExperimentFile, file: Path, folder: Path) -> Experimen
         trials=document.trials,
         hours=document.hours,
         workers=None if document.workers == "auto" else document.workers,
+        needs=document.needs(getattr(evaluator, "device", None)),
         seed=document.seed,
         identity=_identity(document, tables, folder),
     )

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from nas.resources import Needs
 from nas.searchers.choice import SEARCHERS, Model
 from search_spaces.blocks import Precision
 
@@ -88,7 +89,31 @@ class ExperimentFile(_Strict):
     trials: Annotated[int, Field(ge=1)] | None = None
     hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    gpus: Annotated[float, Field(ge=0, allow_inf_nan=False)] | Literal["auto"] = "auto"
+    memory_gb: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    trial_minutes: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    retries: Annotated[int, Field(ge=0, le=100)] = 2
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+
+    @model_validator(mode="after")
+    def _gpus_are_whole(self) -> ExperimentFile:
+        if self.gpus != "auto" and self.gpus > 1 and self.gpus % 1:
+            raise ValueError(f"gpus: a share of one, or whole ones, not {self.gpus:g}")
+        return self
+
+    def needs(self, device: str | None) -> Needs:
+        """What an evaluation needs of a machine.
+
+        Args:
+            device: that the evaluator runs on; None if it knows none.
+        """
+        return Needs(
+            gpus=None if self.gpus == "auto" else self.gpus,
+            device=device,
+            memory_bytes=None if self.memory_gb is None else round(self.memory_gb * 2**30),
+            seconds=None if self.trial_minutes is None else self.trial_minutes * 60,
+            retries=self.retries,
+        )
 
 
 def require_name(name: str, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,10 +64,11 @@ class Progress:
         told: outcomes that the searcher was told.
         complete: full results.
         partial: results below full fidelity.
-        failed: evaluations that failed, abandoned ones not counted.
+        failed: evaluations that failed, attempts that are made again not counted.
         stopped: evaluations that were given up early.
         failures_in_a_row: since the last result.
-        again: abandoned asks that must be evaluated before anything new is asked.
+        again: abandoned and lost asks that must be evaluated before anything new is asked.
+        lost: evaluation -> attempts at it that a machine ended.
         running: trial number -> its claim.
         seen: trial number -> whether its end is known here too.
         idle: nothing was to be asked for when this many outcomes were told.
@@ -84,6 +86,7 @@ class Progress:
     stopped: int = 0
     failures_in_a_row: int = 0
     again: list[Claim] = field(default_factory=list)
+    lost: Counter[Identity] = field(default_factory=Counter)
     running: dict[int, Claim] = field(default_factory=dict)
     seen: dict[int, bool] = field(default_factory=dict)
     idle: int | None = None

@@ -7,6 +7,7 @@ is no such order; then what was asked for is adopted, and outcomes are told.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from evaluators.protocol import Direction
@@ -56,7 +57,9 @@ def catch_up(searcher: Searcher, gate: Gate, store: TrialStore, progress: Progre
         progress.seen[trial.number] = trial.state != "running"
         if trial.told is not None:
             _tell(searcher, gate, trial, progress)
-    left = {t.identity: t for t in trials if t.abandoned}
+    progress.lost = Counter(trial.identity for trial in trials if trial.lost)
+    others = store.lease.others()  # each sees to its own lost attempts
+    left = {t.identity: t for t in trials if t.abandoned or (t.lost and t.owner not in others)}
     known = {t.identity for t in trials if not t.void} | {c.identity for c in progress.again}
     for identity, trial in left.items():
         if identity not in known:
@@ -116,6 +119,7 @@ def _replay(
     for outcome in outcomes[progress.told :]:
         _tell(searcher, gate, outcome, progress)
     progress.seen = {trial.number: True for trial in trials}
+    progress.lost = Counter(trial.identity for trial in trials if trial.lost)
 
 
 def _tell(searcher: Searcher, gate: Gate, trial: Trial, progress: Progress) -> None:

@@ -4,7 +4,8 @@
 
 What was recorded is replayed first (`nas.replay`), so that a search that was killed goes on as if
 it had not been. Other drivers may search the same study: what they ask for is adopted, what they
-find out is told, and of two claims of one evaluation the later one is withdrawn.
+find out is told, and of two claims of one evaluation the later one is withdrawn. An evaluation that
+a machine ended is asked again a stated number of times, each attempt a trial of its own.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Search:
         objectives: in the searcher's order.
         logs: folder of the log files, absolute.
         ending: when to stop asking.
+        retries: further attempts at an evaluation that a machine ended.
     """
 
     searcher: Searcher
@@ -70,6 +72,7 @@ class Search:
     objectives: Mapping[str, Direction]
     logs: Path
     ending: Ending
+    retries: int = 2
 
 
 def run_search(search: Search, progress: Progress) -> Generator[Progress]:
@@ -159,6 +162,11 @@ def _next(search: Search, progress: Progress) -> Claim | None:
 def _record(search: Search, progress: Progress, number: int, outcome: Outcome) -> None:
     """Writes an outcome first and tells it then: what the searcher knows is always on record."""
     claim, store, told = progress.running.pop(number), search.store, progress.told
+    if outcome.lost and progress.lost[claim.identity] < search.retries:
+        store.fail(number, outcome.error or "lost", seconds=outcome.seconds, void="lost")
+        progress.lost[claim.identity] += 1
+        progress.again.append(claim)
+        return
     metrics, reason, seconds = outcome.metrics or {}, outcome.error or "failed", outcome.seconds
     state, values = outcome.state, None
     if state == "complete":

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
 import os
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,11 +21,18 @@ from typing import Any, TextIO
 from evaluators.protocol import EvaluationError, Evaluator, StoppedEarly
 from nas.plugin import EvaluatorSpec
 from nas.record.records import State
+from nas.resources import Needs, limited
 from nas.searchers.problem import FULL
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
 
 Code = tuple[int, ...]
+
+# What a machine lacks, not a candidate: another attempt may find it elsewhere or later.
+_OF_THE_MACHINE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+)
+_OUT_OF_MEMORY = ("can't allocate memory", "std::bad_alloc")  # torch raises RuntimeError
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
@@ -38,6 +47,7 @@ class Setting:
         directory: the study's folder for what evaluations share, absolute.
         seed: of every evaluation.
         fidelities: that the study evaluates at, ascending.
+        needs: of an evaluation.
     """
 
     space_file: str
@@ -45,6 +55,7 @@ class Setting:
     directory: str
     seed: int
     fidelities: tuple[float, ...] = (FULL,)
+    needs: Needs = field(default_factory=Needs)
 
 
 @dataclass(frozen=True)
@@ -55,12 +66,14 @@ class Outcome:
         metrics: what was returned; None after an error, unless the evaluation was given up early.
         error_type: name of the exception's class; empty without one.
         seconds: that the task took.
+        lost: whether the machine ended it and not the candidate: it may be tried again.
     """
 
     metrics: dict[str, Any] | None
     error: str | None
     error_type: str
     seconds: float
+    lost: bool = False
 
     @property
     def state(self) -> State:
@@ -74,7 +87,8 @@ def evaluate(
     setting: Setting, code: Code, log: str, bar: Mapping[str, float], fidelity: float = FULL
 ) -> Outcome:
     """Scores one architecture; whatever goes wrong becomes the outcome's error."""
-    with _logged(Path(log)) as file:
+    needs = setting.needs
+    with _logged(Path(log)) as file, limited(needs.memory_bytes, needs.seconds, file):
         return _outcome(lambda: _metrics(setting, code, bar, fidelity), file)
 
 
@@ -166,7 +180,18 @@ def _outcome(run: Any, file: TextIO) -> Outcome:
         kind = type(problem).__name__
         told = isinstance(problem, EvaluationError)
         metrics, error = None, first if told else f"{kind}: {first}"
+        if _of_the_machine(problem):
+            error = f"on {socket.gethostname()}: {error}"
+            return Outcome(None, error, kind, time.monotonic() - start, lost=True)
     return Outcome(metrics, error, kind, time.monotonic() - start)
+
+
+def _of_the_machine(problem: BaseException) -> bool:
+    """Whether something ran out that another attempt may find."""
+    if isinstance(problem, OSError):
+        return problem.errno in _OF_THE_MACHINE
+    memory = isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError"
+    return memory or any(text in str(problem) for text in _OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager
@@ -180,6 +205,7 @@ def _logged(path: Path) -> Iterator[TextIO]:
         stack.enter_context(contextlib.redirect_stdout(file))
         stack.enter_context(contextlib.redirect_stderr(file))
         stack.enter_context(_logging_to(file))
+        print(f"on {socket.gethostname()}, process {os.getpid()}")
         yield file
 
 

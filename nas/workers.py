@@ -1,7 +1,8 @@
 """Evaluations out, results in: stateless Ray tasks on this machine or on a cluster.
 
 A task gets import paths and codes, never pickled classes, so that a user's own file works wherever
-the same files are to be seen. Nothing is retried here: every attempt is the record's business.
+the same files are to be seen. Nothing is retried here: every attempt is the record's business. What
+a machine ended and not the candidate is `lost`.
 """
 
 from __future__ import annotations
@@ -16,10 +17,14 @@ from types import TracebackType
 from typing import Any
 
 from evaluators.protocol import SetupError
-from nas import tasks
+from nas import nodes, tasks
 from nas.ray_cluster import WorkerError, ray_cluster
+from nas.resources import TIMED_OUT
 from nas.searchers.problem import FULL
 from nas.tasks import Code, Outcome, Setting
+
+_LOOK_SECONDS = 5.0  # between two looks at the nodes
+_SILENT_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,22 @@ class Preparation:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Attempt:
+    """An evaluation under way."""
+
+    trial: int
+    started: float  # of the monotonic clock
+    log: Path
+    log_bytes: int  # that the log had before
+
+
 class Workers:
     """A Ray cluster, ours or a joined one, as a context manager.
 
     Attributes:
-        count: evaluations that run at a time.
+        count: evaluations that run at a time; of a joined cluster it follows what the cluster has,
+            unless it was stated.
     """
 
     def __init__(
@@ -55,15 +71,16 @@ class Workers:
         self._wanted = count
         self._address = address
         self._logs = logs
-        self._running: dict[Any, tuple[int, float]] = {}
+        self._running: dict[Any, _Attempt] = {}
+        self._needs = setting.needs
+        self._looked = float("-inf")
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Workers:
-        import ray
-
-        self._stack.enter_context(ray_cluster(self._logs, self.count, self._address))
-        if self._address:
-            self.count = self._wanted or int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(ray_cluster(self._logs, self.count, self._address))
+            self._fit()
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -78,6 +95,8 @@ class Workers:
     @property
     def free(self) -> int:
         """How many more evaluations may be submitted now."""
+        if self._address and time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._follow()
         return self.count - len(self._running)
 
     def prepare(self, unlowered: Mapping[str, Code]) -> Generator[Preparation]:
@@ -87,11 +106,13 @@ class Workers:
             unlowered: block signature -> code of an architecture that has it.
 
         Raises:
-            SetupError: the evaluator misses something; says what.
+            SetupError: the evaluator misses something, here or on another node; says what.
             WorkerError: preparing or lowering failed.
         """
         log = self._logs / "prepare.log"
-        shared = {self._submit(tasks.prepare, self.setting, str(log)): ""}
+        if self._address:
+            nodes.require_ready(self._fitting(), self.setting)
+        shared = {self._submit(tasks.prepare, self.setting, str(log), **self._needs.options): ""}
         yield from self._done({**shared, **self._lowering(unlowered)}, log)
 
     def lower(self, unlowered: Mapping[str, Code]) -> Generator[Preparation]:
@@ -119,8 +140,8 @@ class Workers:
         """
         setting = self.setting if seed is None else replace(self.setting, seed=seed)
         arguments = (setting, code, str(log), dict(bar or {}), fidelity)
-        reference = self._submit(tasks.evaluate, *arguments)
-        self._running[reference] = (trial, time.monotonic())
+        attempt = _Attempt(trial, time.monotonic(), log, _bytes(log))
+        self._running[self._submit(tasks.evaluate, *arguments, **self._needs.options)] = attempt
 
     def wait(self, timeout_seconds: float = 1.0) -> list[tuple[int, Outcome]]:
         """Trials that ended since, with their outcomes; empty when none did in time."""
@@ -129,7 +150,8 @@ class Workers:
         if not self._running:
             return []
         ready, _ = ray.wait(list(self._running), num_returns=1, timeout=timeout_seconds)
-        return [(self._running[reference][0], self._collect(reference)) for reference in ready]
+        ended = [(self._running[one].trial, self._collect(one)) for one in ready]
+        return ended + [(self._running[one].trial, self._given_up(one)) for one in self._overdue()]
 
     def cancel(self) -> None:
         """Stops what runs."""
@@ -158,13 +180,47 @@ class Workers:
             self._cancel(pending)
 
     def _collect(self, reference: Any) -> Outcome:
-        _, start = self._running.pop(reference)
-        return _get(reference, time.monotonic() - start)
+        attempt = self._running.pop(reference)
+        outcome = _get(reference, time.monotonic() - attempt.started)
+        if outcome.lost and TIMED_OUT in _since(attempt):
+            seconds = self.setting.needs.seconds
+            return replace(outcome, error=f"beyond its {seconds:g} s; {attempt.log} says where")
+        return outcome
 
-    def _submit(self, task: Any, *arguments: Any) -> Any:
+    def _overdue(self) -> list[Any]:
+        """What should have been ended on its own machine long ago: stopped, or cut off."""
+        if not (seconds := self.setting.needs.seconds):
+            return []
+        latest = time.monotonic() - 2 * seconds - _SILENT_SECONDS
+        return [one for one, attempt in self._running.items() if attempt.started < latest]
+
+    def _given_up(self, reference: Any) -> Outcome:
+        attempt = self._running.pop(reference)
+        self._cancel({reference: None})
+        seconds = time.monotonic() - attempt.started
+        return Outcome(None, f"no sign of life for {seconds:.0f} s", "Silent", seconds, lost=True)
+
+    def _fit(self) -> None:
+        """What evaluations ask the cluster for, and how many of them it takes at a time."""
+        self._needs = self.setting.needs.on([node.resources for node in nodes.living()])
+        if not self._fitting():
+            raise WorkerError(f"no node has what an evaluation needs: {self._needs}")
+        self._follow()
+
+    def _follow(self) -> None:
+        """Nodes come and go."""
+        fitting = self._needs.at_a_time([node.resources for node in nodes.living()])
+        self.count = self._wanted or (fitting if self._address else min(self.count, fitting))
+        self._looked = time.monotonic()
+
+    def _fitting(self) -> list[nodes.Node]:
+        return [one for one in nodes.living() if self._needs.at_a_time([one.resources])]
+
+    def _submit(self, task: Any, *arguments: Any, **options: Any) -> Any:
         import ray
 
-        return ray.remote(task).options(num_cpus=1, max_retries=0).remote(*arguments)
+        options = {"num_cpus": 1, **options}
+        return ray.remote(task).options(max_retries=0, **options).remote(*arguments)
 
     def _cancel(self, references: Mapping[Any, Any]) -> None:
         import ray
@@ -181,16 +237,32 @@ def _get(reference: Any, seconds: float) -> Outcome:
         outcome: Outcome = ray.get(reference)
         return outcome
     except ray.exceptions.RayError as problem:
-        return Outcome(None, _lost(problem), type(problem).__name__, seconds)
+        return Outcome(None, _lost(problem), type(problem).__name__, seconds, lost=True)
+
+
+def _bytes(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
+
+
+def _since(attempt: _Attempt) -> str:
+    """What an attempt wrote into its log."""
+    try:
+        with attempt.log.open("rb") as file:
+            file.seek(attempt.log_bytes)
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
 
 
 def _lost(problem: Exception) -> str:
     reasons = {
         "WorkerCrashedError": "its process ended in the middle: killed, out of memory or exited",
         "OutOfMemoryError": "its process was killed because the machine ran out of memory",
+        "NodeDiedError": "its node was lost",
     }
-    kind = type(problem).__name__
-    first = (str(problem).strip().splitlines() or ["no reason given"])[0]
+    cause = getattr(problem, "cause", None) or problem  # of a task that raised
+    kind = type(cause).__name__
+    first = (str(cause).strip().splitlines() or ["no reason given"])[0]
     return reasons.get(kind) or f"its worker was lost: {kind}: {first}"
 
 

@@ -6,10 +6,13 @@ named where it stands, so that its blocks are lowered once for all tests.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,9 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
-from evaluators.protocol import Direction, EvaluationError, StoppedEarly
+from evaluators.protocol import Direction, EvaluationError, SetupError, StoppedEarly
 from search_spaces.blocks import Design, Network, Shape, Stage, Step
 from search_spaces.space import Architecture, Choice, SearchSpace
 
@@ -159,6 +163,10 @@ class ToyEvaluator:
         failing_depth: says that it collapsed.
         exiting_depth: takes its process with it.
         hoarding_depth: wants more memory than there is.
+        killed_once_depth: has its process killed the first time that an architecture is tried.
+        full_once_depth: finds the disk full the first time.
+        hanging_depth: hangs without giving the interpreter back.
+        greedy_depth: takes 3 GB.
         steps: of a training; more of them leave less noise.
         noise: that the seed adds to the loss, at one step.
         stops_early: gives up what is less accurate than a candidate as cheap.
@@ -170,6 +178,10 @@ class ToyEvaluator:
     failing_depth: int = 0
     exiting_depth: int = 0
     hoarding_depth: int = 0
+    killed_once_depth: int = 0
+    full_once_depth: int = 0
+    hanging_depth: int = 0
+    greedy_depth: int = 0
     levels: tuple[int, ...] = (1, 2)
     steps: int = 1
     noise: float = 0.0
@@ -187,7 +199,9 @@ class ToyEvaluator:
     def seconds_per_trial(self, space: SearchSpace) -> float:
         return 30.0
 
-    def check(self) -> None: ...
+    def check(self) -> None:
+        if missing := os.environ.get("TOY_MISSES"):
+            raise SetupError(f"{missing} is not installed")
 
     def prepare(self, space: SearchSpace, directory: Path) -> None:
         (directory / "prepared").write_text(space.name)
@@ -214,6 +228,14 @@ class ToyEvaluator:
             torch.empty(2**60, dtype=torch.uint8)
         if depth == self.exiting_depth:
             os._exit(9)
+        if depth == self.killed_once_depth and first_time(directory, architecture):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if depth == self.full_once_depth and first_time(directory, architecture):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if depth == self.hanging_depth:
+            ctypes.PyDLL(None).sleep(600)
+        if depth == self.greedy_depth:
+            np.ones(3 * 2**27)
         if depth == self.failing_depth:
             raise EvaluationError("collapsed: the output is constant")
         loss = 10 / math.sqrt(depth * width) + zlib.crc32(bytes(architecture.code)) % 1000 / 1e4
@@ -226,4 +248,14 @@ class ToyEvaluator:
         passed = {"milestones": {"accuracy": accuracy}} if self.stops_early else {}
         if accuracy < (bar or {}).get("accuracy", 0):
             raise StoppedEarly("stopped early: less accurate than one as cheap", passed)
-        return {"loss": loss, "accuracy": accuracy, "seed": seed, "levels": self.levels, **passed}
+        seen = {"seed": seed, "levels": self.levels, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
+        return {"loss": loss, "accuracy": accuracy, **seen, **passed}
+
+
+def first_time(folder: Path, architecture: Architecture) -> bool:
+    """Whether an architecture is tried for the first time."""
+    try:
+        (folder / f"tried-{architecture.key}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

@@ -176,7 +176,8 @@ def _run(
     searcher = setup.searcher(experiment, gate, store)
     progress = replay(searcher, gate, store, objectives)
     ending, logs = setup.ending(experiment), log_folder(experiment.study)
-    search = Search(searcher, gate, store, workers, objectives, logs, ending)
+    retries = experiment.needs.retries
+    search = Search(searcher, gate, store, workers, objectives, logs, ending, retries)
     with closing(run_search(search, progress)) as events:
         for progress in events:
             display.search(progress, (searcher.proposed, searcher.over_budget))

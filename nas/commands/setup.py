@@ -122,6 +122,7 @@ def workers(experiment: Experiment, address: str | None, shared: Path | None = N
         directory=str(shared),
         seed=experiment.seed,
         fidelities=_fidelities(experiment),
+        needs=experiment.needs,
     )
     return Workers(setting, log_folder(experiment.study), experiment.workers, address)
 

@@ -92,6 +92,7 @@ class SearchDisplay:
             "in part": progress.partial,
             "failed": progress.failed,
             "stopped early": progress.stopped,
+            "attempts lost": progress.lost.total(),
         }
         parts = [f"{done}{goal} trials"]
         parts += [f"{count} {what}" for what, count in counts.items() if count]

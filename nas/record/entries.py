@@ -113,6 +113,7 @@ def _counts(trials: Sequence[Trial]) -> dict[str, int]:
         "failed": sum(trial.state == "failed" and not trial.void for trial in trials),
         "running": sum(trial.state == "running" for trial in trials),
         "abandoned": sum(trial.abandoned for trial in trials),
+        "lost": sum(trial.lost for trial in trials),
     }
 
 

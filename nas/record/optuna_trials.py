@@ -87,6 +87,7 @@ def to_trial(row: TrialRow) -> Trial:
         started=row.started.isoformat(timespec="seconds") if row.started else "",
         fidelity=attributes.get("fidelity", FULL),
         owner=attributes.get("owner", ""),
+        lost=failed and bool(attributes.get("lost")),
     )
 
 

@@ -11,6 +11,7 @@ from nas.searchers.problem import FULL, Ask
 from search_spaces.space import Architecture, Choice
 
 State = Literal["running", "complete", "stopped", "failed"]
+Void = Literal["abandoned", "withdrawn", "lost"]
 
 
 def objective_values(
@@ -110,6 +111,7 @@ class Trial:
         error: why it failed or was stopped, one line; else None.
         abandoned: failed because its owner was gone: asked for again under the same `ask`.
         withdrawn: failed because another driver had claimed the same one before.
+        lost: failed because a machine ended it, and tried again under the same `ask`.
         seconds: the evaluation took; None while running or abandoned.
     """
 
@@ -132,6 +134,7 @@ class Trial:
     started: str
     fidelity: float
     owner: str
+    lost: bool = False
 
     @property
     def identity(self) -> tuple[str, float]:
@@ -140,8 +143,8 @@ class Trial:
 
     @property
     def void(self) -> bool:
-        """Whether the claim came to nothing: abandoned or withdrawn."""
-        return self.abandoned or self.withdrawn
+        """Whether the claim came to nothing: abandoned, withdrawn or lost."""
+        return self.abandoned or self.withdrawn or self.lost
 
     @property
     def ended(self) -> bool:

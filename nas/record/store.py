@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 from nas.record.growth import require_description
 from nas.record.lease import Lease
 from nas.record.optuna_trials import OUTCOME, is_ours, to_optuna, to_trial
-from nas.record.records import Claim, StudyRecord, Trial
+from nas.record.records import Claim, StudyRecord, Trial, Void
 from nas.record.storage import StudyError, create_storage, one_line_errors, open_storage, shown
 from nas.record.trial_rows import no_collection, number_of, read_rows
 from nas.searchers.problem import FULL
@@ -328,7 +328,7 @@ class TrialStore:
         error: str,
         told: int | None = None,
         seconds: float | None = None,
-        void: Literal["abandoned", "withdrawn"] | None = None,
+        void: Void | None = None,
     ) -> None:
         """Finishes a trial as FAILED with a one-line reason.
 
