@@ -136,7 +136,7 @@ class FullTraining:
         terms = {"bpp": bpp.mean(), "squared_error": squared.mean()}
         seen: Tensor | float = 0.0
         if perception > 0:
-            unlike, lpips = losses.perceptual_distances(made, batch.pictures)
+            unlike, lpips = losses.perceptual_distances(made, batch.pictures, anew=True)
             terms |= {"ms_ssim_loss": unlike.mean(), "lpips": lpips.mean()}
             weighed = recipe.ms_ssim_weight * terms["ms_ssim_loss"]
             seen = perception * (weighed + recipe.lpips_weight * terms["lpips"])

@@ -64,18 +64,42 @@ def distortion_cost(bpp: Tensor, squared: Tensor, levels: Any, share: float) -> 
     return (bpp + lambdas * squared * share) / lambdas.sqrt()
 
 
-def perceptual_distances(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """1 - MS-SSIM and LPIPS (alex) of each image, shapes (N,)."""
+def perceptual_distances(
+    decoded: Tensor, images: Tensor, anew: bool = False
+) -> tuple[Tensor, Tensor]:
+    """1 - MS-SSIM and LPIPS (alex) of each image, shapes (N,).
+
+    Args:
+        decoded: shape (N, 3, H, W), not clipped.
+        images: likewise, the originals in [0, 1].
+        anew: whether LPIPS sees them moved, mirrored or turned, in another way at each call.
+    """
     from pytorch_msssim import ms_ssim
 
-    shown = decoded.clamp(0, 1)
     similarity = ms_ssim(
-        shown, images, data_range=1.0, size_average=False, win_size=_MS_SSIM_WINDOW
+        decoded.clamp(0, 1), images, data_range=1.0, size_average=False, win_size=_MS_SSIM_WINDOW
     )
     lpips = load_lpips("alex").to(images.device)
     with mixed_precision(images.device):
-        distance = lpips(decoded, images).float()
+        shown = _seen_anew(decoded, images) if anew else (decoded, images)
+        distance = lpips(*shown).float()
     return 1 - similarity, distance
+
+
+def _seen_anew(decoded: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Both as LPIPS is to see them in this step: moved by some pixels, mirrored, turned.
+
+    The backbone looks at every fourth pixel, and tiles put every block at the same one: a decoder
+    would learn to hide its errors between them, and from its filters' directions.
+    """
+    top, left, mirrored, turned = torch.randint(0, 8, (4,)).tolist()
+    both = torch.stack((decoded, images))[..., top:, left:]
+    if mirrored % 2:
+        both = both.flip(-1)
+    if turned % 2:
+        both = both.mT
+    first, second = both
+    return first, second
 
 
 def seam_cost(decoded: Tensor, images: Tensor) -> Tensor:

@@ -61,6 +61,8 @@ def save_supernet(
 def load_supernet(file: Path, space: SearchSpace, whole: bool = False) -> Supernet:
     """Reads what `save_supernet` wrote, onto the CPU.
 
+    The weights are those of the file, mapped into memory: all processes of a machine share them.
+
     Args:
         file: of it.
         space: of its networks.
@@ -153,4 +155,4 @@ def _fill(module: Any, tensors: Mapping[str, Tensor], file: Path) -> None:
         raise SetupError(
             f"supernet {file}: tensor {wrong[0]!r} is missing, unknown or of another size"
         )
-    module.load_state_dict(tensors)
+    module.load_state_dict(tensors, assign=True)

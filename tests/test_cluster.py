@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import toy
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from nas.record.records import Trial
 from nas.record.store import TrialStore
 from nas.resources import Needs
 
+EXAMPLES = Path(__file__).parent.parent / "experiments"
 FIRST_POPULATION = {"population": 12}  # which are asked for does not hang on what finishes first
 
 
@@ -195,3 +197,10 @@ def test_no_node_is_asked_for_more_than_it_has(
     has = any(one["GPU"] for one in nodes)
     wanted = 1.0 if has and device in ("auto", "cuda:0") else 0.0
     assert needs.gpus == (wanted if gpus is None else gpus)
+
+
+def test_example_of_a_cluster_is_what_ray_up_takes() -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    content = yaml.safe_load((EXAMPLES / "cluster/aws.yaml").read_text())
+    validate_config(prepare_config(content))  # type: ignore[no-untyped-call]

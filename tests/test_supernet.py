@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -331,3 +332,24 @@ def test_bad_settings_are_refused(setting: str, value: Any, message: str) -> Non
 def test_the_file_holds_the_encoder_too(tiny: SearchSpace, folder: Path) -> None:
     tensors = load_file(SHORT.trained_file(folder))
     assert {name.split(".")[0] for name in tensors} == {"supernet", "shared"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells only there")
+def test_processes_of_a_machine_share_the_weights_of_one_file(
+    tiny: SearchSpace, folder: Path
+) -> None:
+    file = SHORT.trained_file(folder)
+    supernet = load_supernet(file, tiny)
+    weights = sum(p.nbytes for p in supernet.parameters())
+    with torch.no_grad():
+        sum(parameter.sum() for parameter in supernet.parameters())
+    mapped = dict.fromkeys(("Rss", "Private_Dirty"), 0)
+    ours = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in mapped and ours:
+            mapped[name] += 1024 * int(rest.split()[0])
+        elif "-" in line.split()[0]:
+            ours = line.endswith(str(file))
+    assert mapped["Rss"] >= weights  # read, and from the file's own pages
+    assert mapped["Private_Dirty"] == 0

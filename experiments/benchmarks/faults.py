@@ -1,0 +1,370 @@
+"""Whether a search loses, doubles or makes up anything while everything around it fails.
+
+    python experiments/benchmarks/faults.py [--trials 320] [--faults 110] [--seed 0]
+
+A Ray cluster of three nodes on this machine, two drivers on one study in SQLite, and an evaluator
+that trains small networks (`faults_problem.py`). Faults follow each other, each once the search has
+recovered from the one before it, which is when the next result is in the record:
+
+- `worker_killed`: SIGKILL to the process of a running evaluation
+- `out_of_memory`: an evaluation wants 8 GB where 2 are allowed
+- `hung`: an evaluation that never gives the interpreter back, beyond its time limit
+- `disk_full`: an evaluation's disk is full (`/dev/full`)
+- `node_lost`: a node's processes are killed; another node takes its place
+- `driver_killed`: SIGKILL to a driver, which is started again
+- `database_gone`: the database is locked by someone else for 12 s, longer than its time limit
+- `clock_jump`: one driver's clock jumps by up to an hour, forwards or back
+
+In the end every architecture that was asked for is evaluated once more without any of this, and
+held against the record. Writes `experiments/results/faults.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import shutil
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import faults_problem
+import yaml
+
+from nas import pareto
+from nas.record.records import Trial
+from nas.record.store import TrialStore
+from search_spaces.files import write_atomically
+
+HERE = Path(__file__).parent
+STUDY, SEED = "faults", 0
+OBJECTIVES = {"error": "minimize", "weights": "minimize"}
+KINDS = (
+    "worker_killed", "out_of_memory", "hung", "disk_full",
+    "node_lost", "driver_killed", "database_gone", "clock_jump",
+)  # fmt: skip
+NODES, CORES = 3, 2
+LIMIT_SECONDS, LOCKED_SECONDS, JUMP_SECONDS = 30.0, 12.0, 3600.0
+STUCK_SECONDS = 600.0  # without any result: the campaign has failed
+
+# Python runs it at its start: the clock of this process alone is off by what a file says.
+CLOCK = """
+import os, time
+_real = time.time
+def _jumped():
+    try:
+        return _real() + float(open(os.environ["FAULTS_CLOCK"]).read())
+    except (KeyError, OSError, ValueError):
+        return _real()
+time.time = _jumped
+"""
+
+
+class Campaign:
+    """A study under way: its cluster, its drivers and its record."""
+
+    def __init__(self, folder: Path, cluster: Any, trials: int, drivers: int) -> None:
+        self.folder, self.cluster = folder, cluster
+        self.nodes = [_node(cluster) for _ in range(NODES)]
+        self.shared = folder / f"runs/{STUDY}/shared"
+        self.clocks = [folder / f"clock-{i}" for i in range(drivers)]
+        _write_experiment(folder, trials)
+        self.drivers = [self._start(i) for i in range(drivers)]
+        self.restarts = 0
+
+    def revive(self) -> None:
+        """Starts drivers again that were killed or that gave up."""
+        for i, driver in enumerate(self.drivers):
+            if driver.poll() not in (None, 0):
+                self.drivers[i] = self._start(i)
+                self.restarts += 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether every driver has found the study complete."""
+        return all(driver.poll() == 0 for driver in self.drivers)
+
+    def results(self) -> int:
+        """Evaluations in the record; -1 while it cannot be read."""
+        with suppress(sqlite3.Error), closing(sqlite3.connect(self.database, timeout=1)) as record:
+            query = "SELECT COUNT(*) FROM trials WHERE state = 'COMPLETE'"
+            return int(record.execute(query).fetchone()[0])
+        return -1
+
+    @property
+    def database(self) -> Path:
+        """Of the record."""
+        return self.folder / "runs/nas.db"
+
+    def trials(self) -> list[Trial]:
+        """Of the record."""
+        return TrialStore.open(f"sqlite:///{self.database}", STUDY).trials()
+
+    def inject(self, kind: str, number: int, rng: random.Random) -> None:
+        """Makes a fault happen, or lies it ready for the next evaluation."""
+        if kind in ("out_of_memory", "hung", "disk_full"):
+            (self.shared / faults_problem.FAULTS / f"{number:04d}-{kind}").touch()
+            return
+        {
+            "worker_killed": self._kill_worker,
+            "node_lost": self._lose_node,
+            "driver_killed": self._kill_driver,
+            "database_gone": self._lock_database,
+            "clock_jump": self._jump,
+        }[kind](rng)
+
+    def _start(self, i: int) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "nas", "search", "faults.yaml"]
+        paths = [str(self.folder / "clock"), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "FAULTS_CLOCK": str(self.clocks[i]),
+        }
+        with (self.folder / f"driver-{i}.log").open("a") as log:
+            return subprocess.Popen(
+                [*command, "--ray-address", self.cluster.address],
+                cwd=self.folder, env=environment, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def _kill_worker(self, rng: random.Random) -> None:
+        def killed() -> bool:
+            running = sorted((self.shared / faults_problem.RUNNING).iterdir())
+            rng.shuffle(running)
+            for mark in running:
+                with suppress(ProcessLookupError, ValueError):
+                    os.kill(int(mark.name), signal.SIGKILL)
+                    mark.unlink(missing_ok=True)
+                    return True
+            return False
+
+        _wait_until(killed, "no evaluation runs")
+
+    def _lose_node(self, rng: random.Random) -> None:
+        lost = self.nodes.pop(rng.randrange(len(self.nodes)))
+        self.cluster.remove_node(lost, allow_graceful=False)
+        self.nodes.append(_node(self.cluster))
+
+    def _kill_driver(self, rng: random.Random) -> None:
+        living = [driver for driver in self.drivers if driver.poll() is None]
+        if living:
+            driver = rng.choice(living)
+            driver.kill()
+            driver.wait()
+
+    def _lock_database(self, rng: random.Random) -> None:
+        with closing(sqlite3.connect(self.database, timeout=60, isolation_level=None)) as record:
+            record.execute("BEGIN EXCLUSIVE")
+            time.sleep(LOCKED_SECONDS)
+            record.execute("ROLLBACK")
+
+    def _jump(self, rng: random.Random) -> None:
+        rng.choice(self.clocks).write_text(f"{rng.uniform(-JUMP_SECONDS, JUMP_SECONDS):.0f}")
+
+
+def run(folder: Path, trials: int, faults: int, drivers: int, seed: int) -> dict[str, Any]:
+    """A whole campaign.
+
+    Args:
+        folder: empty, for the study.
+        trials: of the study.
+        faults: injected.
+        drivers: that search it at once.
+        seed: of what fails when.
+
+    Returns:
+        What was injected and what became of the study.
+    """
+    rng = random.Random(seed)
+    plan = [KINDS[i % len(KINDS)] for i in range(faults)]
+    rng.shuffle(plan)
+    recovered: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with _cluster() as cluster:
+        campaign = Campaign(folder, cluster, trials, drivers)
+        try:
+            _wait_until(lambda: campaign.results() > 0, "the search did not begin", campaign.revive)
+            for number, kind in enumerate(plan):
+                seconds = _suffered(campaign, kind, number, rng)
+                recovered[kind].append(seconds)
+                left = f"{campaign.results()} results"
+                print(f"{number + 1}/{len(plan)} {kind}: {seconds:.1f} s, {left}", flush=True)
+                if campaign.ended:
+                    break
+            _wait_until(lambda: campaign.ended, "the search did not end", campaign.revive, 10)
+        finally:
+            for driver in campaign.drivers:
+                driver.kill()
+    found = verified(campaign.trials(), folder)
+    injected = {kind: len(times) for kind, times in recovered.items()}
+    return {
+        "faults": sum(injected.values()),
+        "injected": injected,
+        "driver_restarts": campaign.restarts,
+        "seconds_to_recover": {kind: _summary(times) for kind, times in recovered.items() if times},
+        **found,
+    }
+
+
+def _suffered(campaign: Campaign, kind: str, number: int, rng: random.Random) -> float:
+    """Injects a fault; returns the seconds until the next result was recorded."""
+    known = campaign.results()
+    start = time.monotonic()
+    campaign.inject(kind, number, rng)
+
+    def over() -> bool:
+        taken = not any((campaign.shared / faults_problem.FAULTS).iterdir())
+        return campaign.ended or (taken and campaign.results() > known)
+
+    _wait_until(over, f"no result since {kind}", campaign.revive)
+    return time.monotonic() - start
+
+
+def verified(recorded: list[Trial], folder: Path) -> dict[str, Any]:
+    """The record held against evaluations without faults.
+
+    Args:
+        recorded: all trials.
+        folder: of the study.
+
+    Returns:
+        `lost`: asked for and without an ending. `duplicated`: with more than one. `made_up`: whose
+        recorded error is not the one that an evaluation without faults has. `front_equal`: whether
+        the front that `nas front` prints is that of the evaluations without faults.
+    """
+    ended = [trial for trial in recorded if trial.ended]
+    endings = Counter(trial.identity for trial in ended)
+    space = faults_problem.space()
+    passes = faults_problem.Digits().passes
+    entries = []
+    for trial in (t for t in ended if t.state == "complete"):
+        architecture = space.architecture(trial.code)
+        error = faults_problem.trained_error(architecture.choices, passes, SEED)
+        price = faults_problem.Weights().price(space, architecture)
+        entry = {"trial": trial.number, "error": error, **price}
+        entries.append({**entry, "recorded": trial.values})
+    front = {entry["trial"] for entry in pareto.front(entries, OBJECTIVES)}
+    finished = Counter(
+        (folder / f"runs/{STUDY}/shared/{faults_problem.FINISHED}").read_text().split()
+    )
+    void = Counter(
+        "abandoned" if t.abandoned else "withdrawn" if t.withdrawn else "lost"
+        for t in recorded
+        if t.void
+    )
+    return {
+        "trials": len(recorded),
+        "architectures": len({trial.identity for trial in recorded}),
+        "complete": len(entries),
+        "failed": sum(trial.state == "failed" for trial in ended),
+        "attempts_without_result": dict(void),
+        "lost": sum(trial.identity not in endings for trial in recorded),
+        "running": sum(trial.state == "running" for trial in recorded),
+        "duplicated": sum(count - 1 for count in endings.values()),
+        "made_up": sum(tuple(e["recorded"]) != (e["error"], e["weights"]) for e in entries),
+        "front_equal": front == _front(folder),
+        "finished_and_done_again": finished.total() - len(finished),
+    }
+
+
+def _front(folder: Path) -> set[int]:
+    command = [sys.executable, "-m", "nas", "front", STUDY, "--json"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return {entry["trial"] for entry in json.loads(done.stdout)["front"]}
+
+
+def _write_experiment(folder: Path, trials: int) -> None:
+    shutil.copy(HERE / "faults_problem.py", folder)
+    (folder / "clock").mkdir()
+    (folder / "clock/sitecustomize.py").write_text(CLOCK)
+    (folder / f"runs/{STUDY}/shared/{faults_problem.FAULTS}").mkdir(parents=True)
+    experiment = {
+        "study": STUDY,
+        "space": "./faults_problem.py:space",
+        "evaluator": "./faults_problem.py:Digits",
+        "oracle": "./faults_problem.py:Weights",
+        "budget": {"size": {"weights": 6000}},
+        "objectives": list(OBJECTIVES),
+        "memory_gb": 2,
+        "trial_minutes": LIMIT_SECONDS / 60,
+        "retries": 10,
+        "trials": trials,
+        "seed": SEED,
+    }
+    (folder / "faults.yaml").write_text(yaml.safe_dump(experiment, sort_keys=False))
+
+
+def _node(cluster: Any) -> Any:
+    return cluster.add_node(num_cpus=CORES, memory=16 * 2**30, object_store_memory=10**8)
+
+
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    try:
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def _wait_until(
+    holds: Callable[[], bool], why: str, between: Callable[[], None] = lambda: None, times: int = 1
+) -> None:
+    deadline = time.monotonic() + times * STUCK_SECONDS
+    while not holds():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"{why} within {times * STUCK_SECONDS:.0f} s")
+        between()
+        time.sleep(0.2)
+
+
+def _summary(seconds: list[float]) -> dict[str, float]:
+    return {"median": round(statistics.median(seconds), 1), "most": round(max(seconds), 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=320)
+    parser.add_argument("--faults", type=int, default=110)
+    parser.add_argument("--drivers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=HERE.parent / "results/faults.json")
+    options = parser.parse_args()
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as name:
+        found = run(Path(name), options.trials, options.faults, options.drivers, options.seed)
+    document: Mapping[str, Any] = {
+        **found,
+        "nodes": NODES,
+        "drivers": options.drivers,
+        "minutes": round((time.monotonic() - start) / 60, 1),
+        "seed": options.seed,
+        "command": "python experiments/benchmarks/faults.py "
+        f"--trials {options.trials} --faults {options.faults} --seed {options.seed}",
+        "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} hardware threads",
+        "python": platform.python_version(),
+        "versions": {n: version(n) for n in ("nas-codecs", "ray", "optuna", "scikit-learn")},
+    }
+    write_atomically(options.out, json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    main()
