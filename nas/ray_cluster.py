@@ -16,6 +16,7 @@ from nas.processes import runs
 
 _TEMPORARY = "nas-ray-"
 _OBJECT_STORE_BYTES = 128 * 2**20
+_STARTS = 3
 
 
 class WorkerError(RuntimeError):
@@ -40,13 +41,27 @@ def ray_cluster(logs: Path, count: int, address: str | None = None) -> Iterator[
     with contextlib.ExitStack() as stack:
         _quieten(logs, stack)
         try:
-            ray.init(**_options(count, address, stack))
+            _begin(_options(count, address, stack))
         except Exception as problem:
             reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             where = f"the cluster at {address}" if address else "a local Ray cluster"
             raise WorkerError(f"cannot use {where}: {reason}") from problem
         stack.callback(ray.shutdown)
         yield
+
+
+def _begin(options: dict[str, Any]) -> None:
+    """Ray gives its own processes half a minute, which a busy machine may need three times."""
+    import ray
+
+    for attempt in range(_STARTS):
+        try:
+            ray.init(**options)
+            return
+        except Exception as problem:
+            ray.shutdown()
+            if attempt == _STARTS - 1 or "timed out during startup" not in str(problem):
+                raise
 
 
 def _options(count: int, address: str | None, stack: contextlib.ExitStack) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 
 A Ray cluster of three nodes on this machine, two drivers on one study in SQLite, and an evaluator
 that trains small networks (`faults_problem.py`). Faults follow each other, each once the search has
-recovered from the one before it, which is when the next result is in the record:
+recovered from the one before it, which is when all that it hit is in the record; where it hit no
+evaluation, when the next result is:
 
 - `worker_killed`: SIGKILL to the process of a running evaluation
 - `out_of_memory`: an evaluation wants 8 GB where 2 are allowed
@@ -47,13 +48,15 @@ import faults_problem
 import yaml
 
 from nas import pareto
+from nas.processes import runs
 from nas.record.records import Trial
+from nas.record.storage import StudyError
 from nas.record.store import TrialStore
 from search_spaces.files import write_atomically
 
 HERE = Path(__file__).parent
 STUDY, SEED = "faults", 0
-OBJECTIVES = {"error": "minimize", "weights": "minimize"}
+OBJECTIVES = {"loss": "minimize", "weights": "minimize"}
 KINDS = (
     "worker_killed", "out_of_memory", "hung", "disk_full",
     "node_lost", "driver_killed", "database_gone", "clock_jump",
@@ -86,6 +89,7 @@ class Campaign:
         _write_experiment(folder, trials)
         self.drivers = [self._start(i) for i in range(drivers)]
         self.restarts = 0
+        self._store: TrialStore | None = None
 
     def revive(self) -> None:
         """Starts drivers again that were killed or that gave up."""
@@ -112,15 +116,24 @@ class Campaign:
         return self.folder / "runs/nas.db"
 
     def trials(self) -> list[Trial]:
-        """Of the record."""
-        return TrialStore.open(f"sqlite:///{self.database}", STUDY).trials()
+        """Of the record, once it can be read."""
+        found: list[list[Trial]] = []
 
-    def inject(self, kind: str, number: int, rng: random.Random) -> None:
-        """Makes a fault happen, or lies it ready for the next evaluation."""
+        def read() -> bool:
+            with suppress(StudyError):
+                if self._store is None:
+                    self._store = TrialStore.open(f"sqlite:///{self.database}", STUDY)
+                found.append(self._store.trials())
+            return bool(found)
+
+        _wait_until(read, "the record cannot be read")
+        return found[0]
+
+    def inject(self, kind: str, number: int, rng: random.Random) -> set[str]:
+        """Makes a fault happen; returns the architectures whose evaluation it hit."""
         if kind in ("out_of_memory", "hung", "disk_full"):
-            (self.shared / faults_problem.FAULTS / f"{number:04d}-{kind}").touch()
-            return
-        {
+            return self._lay_out(kind, number)
+        return {
             "worker_killed": self._kill_worker,
             "node_lost": self._lose_node,
             "driver_killed": self._kill_driver,
@@ -142,39 +155,62 @@ class Campaign:
                 cwd=self.folder, env=environment, stdout=log, stderr=log,
             )  # fmt: skip
 
-    def _kill_worker(self, rng: random.Random) -> None:
-        def killed() -> bool:
-            running = sorted((self.shared / faults_problem.RUNNING).iterdir())
-            rng.shuffle(running)
-            for mark in running:
-                with suppress(ProcessLookupError, ValueError):
-                    os.kill(int(mark.name), signal.SIGKILL)
-                    mark.unlink(missing_ok=True)
-                    return True
-            return False
+    def _lay_out(self, kind: str, number: int) -> set[str]:
+        """For the next evaluation that begins."""
+        name = f"{number:04d}-{kind}"
+        (self.shared / faults_problem.FAULTS / name).touch()
+        suffered = self.shared / faults_problem.SUFFERED
 
-        _wait_until(killed, "no evaluation runs")
+        def hit() -> set[str]:
+            return {file.name.removeprefix(f"{name}-") for file in suffered.glob(f"{name}-*")}
 
-    def _lose_node(self, rng: random.Random) -> None:
+        _wait_until(lambda: self.ended or bool(hit()), f"none took {kind}", self.revive)
+        return hit()
+
+    def _running(self) -> dict[int, str]:
+        """Process -> architecture that it evaluates."""
+        marks = {}
+        for file in (self.shared / faults_problem.RUNNING).iterdir():
+            with suppress(FileNotFoundError):
+                marks[int(file.name)] = file.read_text()
+        return {pid: key for pid, key in marks.items() if key and runs(pid)}
+
+    def _kill_worker(self, rng: random.Random) -> set[str]:
+        _wait_until(lambda: self.ended or bool(self._running()), "none runs", self.revive)
+        for pid, key in rng.sample(sorted(self._running().items()), len(self._running())):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                return {key}
+        return set()
+
+    def _lose_node(self, rng: random.Random) -> set[str]:
+        before = self._running()
         lost = self.nodes.pop(rng.randrange(len(self.nodes)))
         self.cluster.remove_node(lost, allow_graceful=False)
+        hit = {key for pid, key in before.items() if not runs(pid)}
         self.nodes.append(_node(self.cluster))
+        return hit
 
-    def _kill_driver(self, rng: random.Random) -> None:
+    def _kill_driver(self, rng: random.Random) -> set[str]:
         living = [driver for driver in self.drivers if driver.poll() is None]
-        if living:
-            driver = rng.choice(living)
-            driver.kill()
-            driver.wait()
+        if not living:
+            return set()
+        driver = rng.choice(living)
+        driver.kill()
+        driver.wait()
+        of = f":{driver.pid}:"
+        return {t.key for t in self.trials() if t.state == "running" and of in t.owner}
 
-    def _lock_database(self, rng: random.Random) -> None:
+    def _lock_database(self, rng: random.Random) -> set[str]:
         with closing(sqlite3.connect(self.database, timeout=60, isolation_level=None)) as record:
             record.execute("BEGIN EXCLUSIVE")
             time.sleep(LOCKED_SECONDS)
             record.execute("ROLLBACK")
+        return set()
 
-    def _jump(self, rng: random.Random) -> None:
+    def _jump(self, rng: random.Random) -> set[str]:
         rng.choice(self.clocks).write_text(f"{rng.uniform(-JUMP_SECONDS, JUMP_SECONDS):.0f}")
+        return set()
 
 
 def run(folder: Path, trials: int, faults: int, drivers: int, seed: int) -> dict[str, Any]:
@@ -221,14 +257,17 @@ def run(folder: Path, trials: int, faults: int, drivers: int, seed: int) -> dict
 
 
 def _suffered(campaign: Campaign, kind: str, number: int, rng: random.Random) -> float:
-    """Injects a fault; returns the seconds until the next result was recorded."""
-    known = campaign.results()
-    start = time.monotonic()
-    campaign.inject(kind, number, rng)
+    """Injects a fault; returns the seconds until what it hit is in the record.
+
+    Where it hit no evaluation, until the next result is.
+    """
+    known, start = campaign.results(), time.monotonic()
+    hit = campaign.inject(kind, number, rng)
 
     def over() -> bool:
-        taken = not any((campaign.shared / faults_problem.FAULTS).iterdir())
-        return campaign.ended or (taken and campaign.results() > known)
+        if campaign.results() < known + len(hit or {kind}):
+            return campaign.ended
+        return not hit or hit <= {t.key for t in campaign.trials() if t.ended}
 
     _wait_until(over, f"no result since {kind}", campaign.revive)
     return time.monotonic() - start
@@ -243,7 +282,7 @@ def verified(recorded: list[Trial], folder: Path) -> dict[str, Any]:
 
     Returns:
         `lost`: asked for and without an ending. `duplicated`: with more than one. `made_up`: whose
-        recorded error is not the one that an evaluation without faults has. `front_equal`: whether
+        recorded loss is not the one that an evaluation without faults has. `front_equal`: whether
         the front that `nas front` prints is that of the evaluations without faults.
     """
     ended = [trial for trial in recorded if trial.ended]
@@ -253,9 +292,9 @@ def verified(recorded: list[Trial], folder: Path) -> dict[str, Any]:
     entries = []
     for trial in (t for t in ended if t.state == "complete"):
         architecture = space.architecture(trial.code)
-        error = faults_problem.trained_error(architecture.choices, passes, SEED)
+        loss = faults_problem.held_back_loss(architecture.choices, passes, SEED)
         price = faults_problem.Weights().price(space, architecture)
-        entry = {"trial": trial.number, "error": error, **price}
+        entry = {"trial": trial.number, "loss": loss, **price}
         entries.append({**entry, "recorded": trial.values})
     front = {entry["trial"] for entry in pareto.front(entries, OBJECTIVES)}
     finished = Counter(
@@ -275,7 +314,7 @@ def verified(recorded: list[Trial], folder: Path) -> dict[str, Any]:
         "lost": sum(trial.identity not in endings for trial in recorded),
         "running": sum(trial.state == "running" for trial in recorded),
         "duplicated": sum(count - 1 for count in endings.values()),
-        "made_up": sum(tuple(e["recorded"]) != (e["error"], e["weights"]) for e in entries),
+        "made_up": sum(tuple(e["recorded"]) != (e["loss"], e["weights"]) for e in entries),
         "front_equal": front == _front(folder),
         "finished_and_done_again": finished.total() - len(finished),
     }
@@ -291,7 +330,6 @@ def _write_experiment(folder: Path, trials: int) -> None:
     shutil.copy(HERE / "faults_problem.py", folder)
     (folder / "clock").mkdir()
     (folder / "clock/sitecustomize.py").write_text(CLOCK)
-    (folder / f"runs/{STUDY}/shared/{faults_problem.FAULTS}").mkdir(parents=True)
     experiment = {
         "study": STUDY,
         "space": "./faults_problem.py:space",

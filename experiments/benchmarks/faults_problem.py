@@ -20,7 +20,7 @@ import numpy as np
 from evaluators.protocol import Direction
 from search_spaces.space import Architecture, Parameter, SearchSpace
 
-RUNNING, FINISHED, FAULTS = "running", "finished.txt", "faults"
+RUNNING, FINISHED, FAULTS, SUFFERED = "running", "finished.txt", "faults", "suffered"
 
 
 def space() -> SearchSpace:
@@ -53,27 +53,27 @@ class Digits:
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
-        return {"error": "minimize"}
+        return {"loss": "minimize"}
 
     def check(self) -> None: ...
 
     def prepare(self, space: SearchSpace, directory: Path) -> None:
-        for name in (RUNNING, FAULTS):
+        for name in (RUNNING, FAULTS, SUFFERED):
             (directory / name).mkdir(exist_ok=True)
 
     def evaluate(
         self, space: SearchSpace, architecture: Architecture, directory: Path, seed: int
     ) -> dict[str, Any]:
         mark = directory / RUNNING / str(os.getpid())
-        mark.touch()
+        mark.write_text(architecture.key)
         try:
-            _take_fault(directory / FAULTS)
-            error = trained_error(architecture.choices, self.passes, seed)
+            _take_fault(directory, architecture.key)
+            loss = held_back_loss(architecture.choices, self.passes, seed)
             with (directory / FINISHED).open("a") as file:
                 file.write(f"{architecture.key}\n")
         finally:
             mark.unlink()
-        return {"error": error}
+        return {"loss": loss}
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def layers(choices: Mapping[str, Any]) -> list[int]:
     return [int(choices["width"])] + ([int(choices["second"])] if choices["depth"] == 2 else [])
 
 
-def trained_error(choices: Mapping[str, Any], passes: int, seed: int) -> float:
+def held_back_loss(choices: Mapping[str, Any], passes: int, seed: int) -> float:
     """Cross-entropy on the digits that were held back, in nats."""
     import warnings
 
@@ -119,11 +119,11 @@ def trained_error(choices: Mapping[str, Any], passes: int, seed: int) -> float:
     return float(log_loss(digits.target[1::2], network.predict_proba(pixels[1::2])))
 
 
-def _take_fault(folder: Path) -> None:
-    """Suffers the fault that lies ready, if one does: each is suffered once."""
-    for file in sorted(folder.iterdir()):
+def _take_fault(directory: Path, key: str) -> None:
+    """Suffers the fault that lies ready, if one does: each is suffered once, and that noted."""
+    for file in sorted((directory / FAULTS).iterdir()):
         with suppress(FileNotFoundError):
-            file.unlink()
+            file.rename(directory / SUFFERED / f"{file.name}-{key}")
             _suffer(file.name.partition("-")[2])
 
 
