@@ -1,11 +1,11 @@
 """Whether a search loses, doubles or makes up anything while everything around it fails.
 
-    python experiments/benchmarks/faults.py [--trials 320] [--faults 110] [--seed 0]
+    python experiments/benchmarks/faults.py [--trials 900] [--faults 110] [--seed 0]
 
 A Ray cluster of three nodes on this machine, two drivers on one study in SQLite, and an evaluator
-that trains small networks (`faults_problem.py`). Faults follow each other, each once the search has
-recovered from the one before it, which is when all that it hit is in the record; where it hit no
-evaluation, when the next result is:
+that trains small networks (`faults_problem.py`) and waits, as if it took longer. Faults follow each
+other, each once the search has recovered from the one before it, which is when all that it hit is in
+the record; where it hit no evaluation, when the next result is:
 
 - `worker_killed`: SIGKILL to the process of a running evaluation
 - `out_of_memory`: an evaluation wants 8 GB where 2 are allowed
@@ -38,6 +38,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -78,16 +79,31 @@ time.time = _jumped
 """
 
 
+@dataclass(frozen=True)
+class Load:
+    """What is searched while faults happen.
+
+    Attributes:
+        trials: of the study.
+        drivers: that search it at once.
+        pause_seconds: that an evaluation takes beside its training.
+    """
+
+    trials: int
+    drivers: int
+    pause_seconds: float
+
+
 class Campaign:
     """A study under way: its cluster, its drivers and its record."""
 
-    def __init__(self, folder: Path, cluster: Any, trials: int, drivers: int) -> None:
+    def __init__(self, folder: Path, cluster: Any, load: Load) -> None:
         self.folder, self.cluster = folder, cluster
         self.nodes = [_node(cluster) for _ in range(NODES)]
         self.shared = folder / f"runs/{STUDY}/shared"
-        self.clocks = [folder / f"clock-{i}" for i in range(drivers)]
-        _write_experiment(folder, trials)
-        self.drivers = [self._start(i) for i in range(drivers)]
+        self.clocks = [folder / f"clock-{i}" for i in range(load.drivers)]
+        _write_experiment(folder, load.trials, load.pause_seconds)
+        self.drivers = [self._start(i) for i in range(load.drivers)]
         self.restarts = 0
         self._store: TrialStore | None = None
 
@@ -213,14 +229,13 @@ class Campaign:
         return set()
 
 
-def run(folder: Path, trials: int, faults: int, drivers: int, seed: int) -> dict[str, Any]:
+def run(folder: Path, load: Load, faults: int, seed: int) -> dict[str, Any]:
     """A whole campaign.
 
     Args:
         folder: empty, for the study.
-        trials: of the study.
-        faults: injected.
-        drivers: that search it at once.
+        load: what is searched meanwhile.
+        faults: to be injected; fewer if the study ends before.
         seed: of what fails when.
 
     Returns:
@@ -231,7 +246,7 @@ def run(folder: Path, trials: int, faults: int, drivers: int, seed: int) -> dict
     rng.shuffle(plan)
     recovered: dict[str, list[float]] = {kind: [] for kind in KINDS}
     with _cluster() as cluster:
-        campaign = Campaign(folder, cluster, trials, drivers)
+        campaign = Campaign(folder, cluster, load)
         try:
             _wait_until(lambda: campaign.results() > 0, "the search did not begin", campaign.revive)
             for number, kind in enumerate(plan):
@@ -326,7 +341,7 @@ def _front(folder: Path) -> set[int]:
     return {entry["trial"] for entry in json.loads(done.stdout)["front"]}
 
 
-def _write_experiment(folder: Path, trials: int) -> None:
+def _write_experiment(folder: Path, trials: int, pause_seconds: float) -> None:
     shutil.copy(HERE / "faults_problem.py", folder)
     (folder / "clock").mkdir()
     (folder / "clock/sitecustomize.py").write_text(CLOCK)
@@ -334,6 +349,7 @@ def _write_experiment(folder: Path, trials: int) -> None:
         "study": STUDY,
         "space": "./faults_problem.py:space",
         "evaluator": "./faults_problem.py:Digits",
+        "proxy": {"pause_seconds": pause_seconds},
         "oracle": "./faults_problem.py:Weights",
         "budget": {"size": {"weights": 6000}},
         "objectives": list(OBJECTIVES),
@@ -379,15 +395,16 @@ def _summary(seconds: list[float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=320)
+    parser.add_argument("--trials", type=int, default=900)
     parser.add_argument("--faults", type=int, default=110)
     parser.add_argument("--drivers", type=int, default=2)
+    parser.add_argument("--pause-seconds", type=float, default=6.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE.parent / "results/faults.json")
     options = parser.parse_args()
-    start = time.monotonic()
+    start, load = time.monotonic(), Load(options.trials, options.drivers, options.pause_seconds)
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        found = run(Path(name), options.trials, options.faults, options.drivers, options.seed)
+        found = run(Path(name), load, options.faults, options.seed)
     document: Mapping[str, Any] = {
         **found,
         "nodes": NODES,

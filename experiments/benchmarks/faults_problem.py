@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,9 +48,11 @@ class Digits:
 
     Attributes:
         passes: through the digits.
+        pause_seconds: that it takes longer, as real trainings do.
     """
 
     passes: int = 12
+    pause_seconds: float = 0.0
 
     @property
     def metrics(self) -> Mapping[str, Direction]:
@@ -68,6 +71,7 @@ class Digits:
         mark.write_text(architecture.key)
         try:
             _take_fault(directory, architecture.key)
+            time.sleep(self.pause_seconds)
             loss = held_back_loss(architecture.choices, self.passes, seed)
             with (directory / FINISHED).open("a") as file:
                 file.write(f"{architecture.key}\n")
