@@ -4,7 +4,7 @@
 
 A Ray cluster of three nodes on this machine, two drivers on one study in SQLite, and an evaluator
 that trains small networks (`faults_problem.py`) and waits, as if it took longer. Faults follow each
-other, each once the search has recovered from the one before it, which is when all that it hit is in
+other, each once the search has recovered from the one before it: when all that it hit is in
 the record; where it hit no evaluation, when the next result is:
 
 - `worker_killed`: SIGKILL to the process of a running evaluation
