@@ -190,6 +190,7 @@ def _report(store: TrialStore, storage: str) -> None:
     from nas.display.plot import save_front
     from nas.folders import study_folder
     from nas.record.entries import study_document
+    from nas.record.storage import shown
 
     document = study_document(store)
     if not document["front"]:
@@ -200,7 +201,7 @@ def _report(store: TrialStore, storage: str) -> None:
     picture = study_folder(store.name) / "front.png"
     save_front(document, picture)
     print_table(tables.front(document, plotted=True))
-    option = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
+    option = "" if storage == DEFAULT_STORAGE else f" --storage {shown(storage)}"
     best = document["front"][0]["trial"]
     click.echo(f"plot: {picture}")
     click.echo(f"next: nas show {store.name} {best}{option} · nas dashboard {store.name}{option}")
