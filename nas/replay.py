@@ -57,7 +57,9 @@ def catch_up(searcher: Searcher, gate: Gate, store: TrialStore, progress: Progre
         if trial.told is not None:
             _tell(searcher, gate, trial, progress)
     left = {t.identity: t for t in trials if t.abandoned}
-    known = {t.identity for t in trials if not t.void} | {c.identity for c in progress.again}
+    # What runs here another driver may have given up: then it is recorded once more in the end.
+    ours = {claim.identity for claim in (*progress.again, *progress.running.values())}
+    known = {t.identity for t in trials if not t.void} | ours
     for identity, trial in left.items():
         if identity not in known:
             progress.again.append(_claim_again(gate, trial))

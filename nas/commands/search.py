@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,10 @@ def search(
     )
     gate = setup.gate(experiment)
     store = TrialStore.create(storage, experiment.study, setup.record(experiment))
-    with _owned(store), SearchDisplay(experiment.trials, experiment.hours) as display:
+    with (
+        SearchDisplay(experiment.trials, experiment.hours) as display,
+        _owned(store, display.say),
+    ):
         if added := grow(store, experiment.space):
             display.say(f"{experiment.study}: its space has grown by {added}")
         if _finished(store, experiment.trials):
@@ -90,8 +93,8 @@ COMMANDS = (check, search)
 
 
 @contextmanager
-def _owned(store: TrialStore) -> Iterator[None]:
-    store.acquire()
+def _owned(store: TrialStore, say: Callable[[str], None]) -> Iterator[None]:
+    store.acquire(say)
     try:
         yield
     finally:

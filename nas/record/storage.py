@@ -27,6 +27,10 @@ class StudyError(ValueError):
     """A storage or a study that cannot be used; says what, where and what next."""
 
 
+class AwayError(Exception):
+    """A storage cannot be used now, and may be later: unreachable, locked, full; says why."""
+
+
 def create_storage(url: str) -> RDBStorage:
     """Opens a storage for writing; an SQLite file and its folder are made when missing.
 
@@ -66,6 +70,9 @@ def one_line_errors(url: str) -> Iterator[None]:
     """Turns what a storage raises into a `StudyError`."""
     try:
         yield
+    except AwayError as problem:
+        reason = str(problem)
+        raise StudyError(f"storage {shown(url)}: {reason}; {_next_step(reason)}") from None
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as problem:
         cause = problem.__cause__ or problem
         reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
@@ -142,4 +149,6 @@ def _next_step(reason: str) -> str:
         return "another process is writing; stop it or wait, then try again"
     if "readonly" in reason or "read-only" in reason:
         return "make the file and its folder writable or choose another --storage"
+    if "full" in reason or "No space" in reason:
+        return "make room on its disk, then try again"
     return "check --storage"
