@@ -88,6 +88,7 @@ def _exit_code(problem: Exception) -> int | None:
     from nas.picture_files import OutputError, PictureFileError
     from nas.pricing.budget import BudgetError
     from nas.ray_cluster import WorkerError
+    from nas.record.retrying import LostError
     from nas.record.storage import StudyError
     from nas.search import SearchError
     from search_spaces.codec.saved import CodecFileError
@@ -95,10 +96,10 @@ def _exit_code(problem: Exception) -> int | None:
 
     wrong = (ExperimentError, SpaceError, SetupError, StudyError, BudgetError, CodecFileError)
     wrong_files = (TableError, MissingRowError, MeasureError, PictureFileError, ComparisonError)
-    if isinstance(problem, (*wrong, *wrong_files, LoweringError)):
-        return 2
-    failed = (EvaluationError, SearchError, WorkerError, OutputError)
-    return 1 if isinstance(problem, failed) else None
+    failed = (EvaluationError, SearchError, WorkerError, OutputError, LostError)
+    if isinstance(problem, failed):
+        return 1
+    return 2 if isinstance(problem, (*wrong, *wrong_files, LoweringError)) else None
 
 
 def _fail(message: str, code: int) -> NoReturn:

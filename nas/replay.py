@@ -58,9 +58,12 @@ def catch_up(searcher: Searcher, gate: Gate, store: TrialStore, progress: Progre
         if trial.told is not None:
             _tell(searcher, gate, trial, progress)
     progress.lost = Counter(trial.identity for trial in trials if trial.lost)
-    others = store.lease.others()  # each sees to its own lost attempts
-    left = {t.identity: t for t in trials if t.abandoned or (t.lost and t.owner not in others)}
-    known = {t.identity for t in trials if not t.void} | {c.identity for c in progress.again}
+    standings = store.lease.standings()  # who lives sees to its own lost attempts
+    gone = [t for t in trials if t.lost and standings.get(t.owner, "gone") == "gone"]
+    left = {t.identity: t for t in [*gone, *(t for t in trials if t.abandoned)]}
+    # What runs here another driver may have given up: then it is recorded once more in the end.
+    ours = {claim.identity for claim in (*progress.again, *progress.running.values())}
+    known = {t.identity for t in trials if not t.void} | ours
     for identity, trial in left.items():
         if identity not in known:
             progress.again.append(_claim_again(gate, trial))

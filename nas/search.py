@@ -171,11 +171,14 @@ def _record(search: Search, progress: Progress, number: int, outcome: Outcome) -
     state, values = outcome.state, None
     if state == "complete":
         values = objective_values(metrics, claim.price, search.objectives)
-        store.complete(number, values, metrics, told, seconds, claim.fidelity)
+        recorded = store.complete(number, values, metrics, told, seconds, claim.fidelity)
     elif state == "stopped":
-        store.stop(number, metrics, reason, told, seconds)
+        recorded = store.stop(number, metrics, reason, told, seconds)
     else:
-        store.fail(number, reason, told, seconds)
+        recorded = store.fail(number, reason, told, seconds)
+    if recorded is None:  # another driver evaluates it again: that will be told
+        return
+    progress.seen[recorded] = True
     search.searcher.tell(claim.wanted, values)
     progress.count(state, claim.fidelity, values, claim.price, metrics)
     if progress.failures_in_a_row >= FAILURES_IN_A_ROW:

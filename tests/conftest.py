@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import postgresql as own_postgresql
 import pytest
 
 from search_spaces.load import load_space
@@ -15,3 +17,13 @@ from search_spaces.space import SearchSpace
 @pytest.fixture(scope="session")
 def tiny() -> SearchSpace:
     return load_space("tiny")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[own_postgresql.Server]:
+    """A PostgreSQL server of this test run alone."""
+    try:
+        with own_postgresql.running_server() as server:
+            yield server
+    except own_postgresql.NoServerError as reason:
+        pytest.skip(f"no PostgreSQL to test with: {reason}")

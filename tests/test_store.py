@@ -197,18 +197,126 @@ def test_results_below_full_fidelity_are_on_no_front(url: str, space: SearchSpac
     assert [trial.number for trial in study.best_trials] == [0]
 
 
-@pytest.mark.parametrize(("seconds", "taken"), [(-1.0, True), (60.0, False)])
-def test_lease_of_another_machine_holds_until_it_runs_out(
-    url: str, space: SearchSpace, seconds: float, taken: bool
-) -> None:
+def claim_elsewhere(url: str, space: SearchSpace, seconds: float) -> TrialStore:
+    """A store with a claim by a driver on another machine, whose lease ends in so many seconds."""
     store = TrialStore.create(url, "s", RECORD)
     store.lease.owner = "elsewhere:1:abc"
     store.claim(space, claim(space, 0))
+    set_lease(url, seconds)
+    return store
+
+
+def set_lease(url: str, seconds: float) -> None:
     study = optuna.load_study(study_name="s", storage=url)
     holder = f"{lease.PREFIX}elsewhere:1:abc"
     study._storage.set_study_system_attr(study._study_id, holder, time.time() + seconds)
-    TrialStore.create(url, "s", RECORD).acquire()
-    assert store.trials()[0].abandoned == taken
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+def test_driver_elsewhere_whose_lease_does_not_change_is_gone_whatever_its_clock_says(
+    url: str, space: SearchSpace, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    store = claim_elsewhere(url, space, seconds)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 3.0)
+    said: list[str] = []
+    other = TrialStore.create(url, "s", RECORD)
+    other.acquire(said.append)
+    deadline = time.monotonic() + 120
+    while not store.trials()[0].abandoned and time.monotonic() < deadline:
+        time.sleep(0.1)
+        other.abandon()
+    assert store.trials()[0].abandoned
+    assert any("process 1 on elsewhere may still be at it" in line for line in said) == (
+        seconds < 0
+    )
+    assert other.shared() == (seconds > 0)
+
+
+@pytest.mark.parametrize("seconds", [-3600.0, 3600.0])
+def test_driver_elsewhere_that_renews_its_lease_lives_whatever_its_clock_says(
+    url: str, space: SearchSpace, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    store = claim_elsewhere(url, space, seconds)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 2.0)
+    other = TrialStore.create(url, "s", RECORD)
+    other.lease.standings()
+    for tick in range(1, 7):
+        time.sleep(0.5)
+        set_lease(url, seconds + tick)
+        other.abandon()
+        assert other.lease.others() == ["elsewhere:1:abc"]
+    other.acquire()
+    assert store.trials()[0].state == "running"
+
+
+def test_time_in_which_nobody_looked_says_nothing_of_a_driver(
+    url: str, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = claim_elsewhere(url, space, 3600.0)
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 1.0)
+    other = TrialStore.create(url, "s", RECORD)
+    other.acquire()
+    time.sleep(1.5)
+    other.abandon()
+    assert store.trials()[0].state == "running"
+
+
+def test_own_lease_is_renewed_whatever_the_clock_does(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    store.acquire()
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.1)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86400)
+    time.sleep(0.1)
+    assert store.lease.renew()
+
+
+def test_outcome_of_a_driver_that_was_taken_for_dead_is_recorded_once(
+    url: str, space: SearchSpace
+) -> None:
+    first, second = (TrialStore.create(url, "s", RECORD) for _ in range(2))
+    said: list[str] = []
+    first.acquire(said.append)
+    numbers = [first.claim(space, claim(space, ask, depth=ask + 1)) for ask in range(3)]
+    for number in numbers:
+        second.fail(number, "abandoned: its search was stopped", void="abandoned")
+    taken = second.claim(space, claim(space, 1, depth=2))
+    done = second.claim(space, claim(space, 2, depth=3))
+    second.complete(done, [3.0, 30.0], {"loss": 3.0}, told=0, seconds=1.0)
+    outcomes = [
+        first.complete(number, [1.0, 10.0], {"loss": 1.0}, told=number, seconds=1.0)
+        for number in numbers
+    ]
+    recorded = {trial.number: trial for trial in second.trials()}
+    assert outcomes == [5, None, None]
+    assert recorded[5].values == (1.0, 10.0)
+    assert (recorded[5].identity, recorded[5].ask) == (recorded[0].identity, 0)
+    assert recorded[taken].state == "running"
+    left = [trial for trial in recorded.values() if not trial.void]
+    assert len({trial.identity for trial in left}) == len(left) == 3
+    assert [line for line in said if "gave trial 0 up" in line and "recorded as trial 5" in line]
+    assert first.withdraw(first.claim(space, claim(space, 1, depth=2)), claim(space, 1, depth=2))
+
+
+def test_giving_up_what_is_given_up_already_is_no_error(url: str, space: SearchSpace) -> None:
+    first, second = (TrialStore.create(url, "s", RECORD) for _ in range(2))
+    number = first.claim(space, claim(space, 0))
+    second.fail(number, "abandoned", void="abandoned")
+    assert first.fail(number, "withdrawn", void="withdrawn") == number
+    assert first.trials()[0].abandoned
+
+
+def test_outcome_and_abandonment_that_meet_leave_one_of_them(url: str, space: SearchSpace) -> None:
+    store = TrialStore.create(url, "s", RECORD)
+    number = store.claim(space, claim(space, 0))
+    study = optuna.load_study(study_name="s", storage=url)
+    (trial_id,) = (trial._trial_id for trial in study.trials)
+    study._storage.set_trial_user_attr(trial_id, "void", {"abandoned": True, "error": "gone"})
+    store.complete(number, [1.0, 10.0], {"loss": 1.0}, told=0, seconds=1.0)
+    (trial,) = TrialStore.open(url, "s").trials()
+    assert (trial.state, trial.values, trial.abandoned) == ("complete", (1.0, 10.0), False)
 
 
 @pytest.mark.parametrize(

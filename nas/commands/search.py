@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +58,10 @@ def search(
     )
     gate = setup.gate(experiment)
     store = TrialStore.create(storage, experiment.study, setup.record(experiment))
-    with _owned(store), SearchDisplay(experiment.trials, experiment.hours) as display:
+    with (
+        SearchDisplay(experiment.trials, experiment.hours) as display,
+        _owned(store, display.say),
+    ):
         if added := grow(store, experiment.space):
             display.say(f"{experiment.study}: its space has grown by {added}")
         if _finished(store, experiment.trials):
@@ -90,8 +93,8 @@ COMMANDS = (check, search)
 
 
 @contextmanager
-def _owned(store: TrialStore) -> Iterator[None]:
-    store.acquire()
+def _owned(store: TrialStore, say: Callable[[str], None]) -> Iterator[None]:
+    store.acquire(say)
     try:
         yield
     finally:
@@ -191,6 +194,7 @@ def _report(store: TrialStore, storage: str) -> None:
     from nas.display.plot import save_front
     from nas.folders import study_folder
     from nas.record.entries import study_document
+    from nas.record.storage import shown
 
     document = study_document(store)
     if not document["front"]:
@@ -201,7 +205,7 @@ def _report(store: TrialStore, storage: str) -> None:
     picture = study_folder(store.name) / "front.png"
     save_front(document, picture)
     print_table(tables.front(document, plotted=True))
-    option = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
+    option = "" if storage == DEFAULT_STORAGE else f" --storage {shown(storage)}"
     best = document["front"][0]["trial"]
     click.echo(f"plot: {picture}")
     click.echo(f"next: nas show {store.name} {best}{option} · nas dashboard {store.name}{option}")

@@ -13,7 +13,9 @@ from nas.record.trial_rows import TrialRow
 from nas.searchers.problem import FULL
 from search_spaces.space import SearchSpace
 
-CLAIM, OUTCOME = "claim", "outcome"  # one attribute each: every one is a row to write and to read
+# One attribute each: every one is a row to write and to read. That a claim came to nothing is said
+# beside the outcome: its owner may be writing that at the same time, and one of them is the first.
+CLAIM, OUTCOME, VOID = "claim", "outcome", "void"
 
 _STATES: Mapping[str, State] = {
     "RUNNING": "running",
@@ -30,6 +32,7 @@ def to_optuna(
     state: TrialState,
     attributes: Mapping[str, Any],
     values: Sequence[float] | None,
+    token: str = "",
 ) -> FrozenTrial:
     """A trial for Optuna's storage.
 
@@ -40,6 +43,7 @@ def to_optuna(
         state: of the trial.
         attributes: what is known beside the claim.
         values: of a COMPLETE one.
+        token: that no other trial has.
     """
     choices = claim.architecture.choices
     options = {p.name: CategoricalDistribution(p.choices) for p in space.parameters}
@@ -48,7 +52,7 @@ def to_optuna(
         values=values,
         params=dict(choices),
         distributions={name: options[name] for name in choices},
-        user_attrs={CLAIM: _claim_attributes(claim, owner), **attributes},
+        user_attrs={CLAIM: _claim_attributes(claim, owner, token), **attributes},
         system_attrs={"constraints": list(claim.overshoot)},
     )
 
@@ -65,6 +69,7 @@ def to_trial(row: TrialRow) -> Trial:
     recorded = row.attributes
     # Older versions kept what claim and outcome hold one by one.
     attributes = {**recorded, **recorded.get(CLAIM, {}), **recorded.get(OUTCOME, {})}
+    attributes |= recorded.get(VOID, {}) if failed else {}
     values = row.values if state == "complete" else attributes.get("values")
     scored = finished and not failed and values is not None
     return Trial(
@@ -91,7 +96,7 @@ def to_trial(row: TrialRow) -> Trial:
     )
 
 
-def _claim_attributes(claim: Claim, owner: str) -> dict[str, Any]:
+def _claim_attributes(claim: Claim, owner: str, token: str) -> dict[str, Any]:
     return {
         "ask": claim.ask,
         "told_before": claim.told_before,
@@ -101,5 +106,6 @@ def _claim_attributes(claim: Claim, owner: str) -> dict[str, Any]:
         "price": dict(claim.price),
         "blocks": dict(claim.blocks),
         "owner": owner,
+        "token": token,
         "fidelity": claim.fidelity,
     }

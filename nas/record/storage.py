@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -15,11 +17,18 @@ from optuna.storages import RDBStorage
 from sqlalchemy.engine import URL
 
 LOCK_SECONDS = 5
+_CONNECT_SECONDS = 10
+# A connection whose other end is gone without a word is given up after about this long.
+_SILENCE_SECONDS = 30
 _ATTEMPTS = 10
 
 
 class StudyError(ValueError):
     """A storage or a study that cannot be used; says what, where and what next."""
+
+
+class AwayError(Exception):
+    """A storage cannot be used now, and may be later: unreachable, locked, full; says why."""
 
 
 def create_storage(url: str) -> RDBStorage:
@@ -61,13 +70,16 @@ def one_line_errors(url: str) -> Iterator[None]:
     """Turns what a storage raises into a `StudyError`."""
     try:
         yield
+    except AwayError as problem:
+        reason = str(problem)
+        raise StudyError(f"storage {shown(url)}: {reason}; {_next_step(reason)}") from None
     except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as problem:
         cause = problem.__cause__ or problem
         reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
         raise StudyError(f"storage {shown(url)}: {reason}; {_next_step(reason)}") from None
     except (ImportError, RuntimeError) as problem:
         reason = str(problem).strip().splitlines()[0]
-        raise StudyError(f"storage {shown(url)}: {reason}") from None
+        raise StudyError(f"storage {shown(url)}: {reason}{_missing(url, problem)}") from None
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -85,9 +97,8 @@ def shown(url: str) -> str:
 
 def _open(url: str) -> RDBStorage:
     optuna.logging.set_verbosity(logging.ERROR)
-    sqlite = _parsed(url).get_backend_name() == "sqlite"
-    arguments = {"connect_args": {"timeout": LOCK_SECONDS}} if sqlite else {"pool_pre_ping": True}
     with one_line_errors(url):
+        arguments = _engine_arguments(_parsed(url))
         for _ in range(_ATTEMPTS - 1):
             try:
                 return RDBStorage(url, engine_kwargs=arguments)
@@ -99,6 +110,19 @@ def _open(url: str) -> RDBStorage:
         return RDBStorage(url, engine_kwargs=arguments)
 
 
+def _engine_arguments(url: URL) -> dict[str, Any]:
+    if url.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": LOCK_SECONDS}}
+    if url.get_dialect().driver not in ("psycopg", "psycopg2"):
+        return {"pool_pre_ping": True}
+    patience = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "keepalives_idle": _SILENCE_SECONDS,
+        "tcp_user_timeout": 1000 * _SILENCE_SECONDS,
+    }
+    return {"pool_pre_ping": True, "connect_args": patience}
+
+
 def _being_made(problem: Exception) -> bool:
     reason = str(problem)
     return "alembic_version" in reason or "already exists" in reason or "version_info" in reason
@@ -108,9 +132,16 @@ def _parsed(url: str) -> URL:
     try:
         return sqlalchemy.engine.make_url(url)
     except sqlalchemy.exc.ArgumentError:
+        hidden = re.sub(r":[^:@/]+@", ":***@", url)
         raise StudyError(
-            f"storage {url!r} is not an SQLAlchemy URL such as sqlite:///runs/nas.db"
+            f"storage {hidden!r} is not an SQLAlchemy URL such as sqlite:///runs/nas.db"
         ) from None
+
+
+def _missing(url: str, problem: Exception) -> str:
+    """What to install, where that is known."""
+    ours = isinstance(problem, ImportError) and _parsed(url).get_backend_name() == "postgresql"
+    return " pip install 'nas-codecs[postgresql]'" if ours else ""
 
 
 def _next_step(reason: str) -> str:
@@ -118,4 +149,6 @@ def _next_step(reason: str) -> str:
         return "another process is writing; stop it or wait, then try again"
     if "readonly" in reason or "read-only" in reason:
         return "make the file and its folder writable or choose another --storage"
+    if "full" in reason or "No space" in reason:
+        return "make room on its disk, then try again"
     return "check --storage"

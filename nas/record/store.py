@@ -5,28 +5,32 @@ when its evaluator gave it up early or when it was evaluated below full fidelity
 what is COMPLETE, and scores of different fidelities must not meet). A driver holds a lease that it
 renews; claims of drivers that are gone are abandoned (FAILED), so that they are asked for again.
 Several drivers may search a study: of two claims of one evaluation the later one is withdrawn.
+A driver that was taken for gone, and is not, claims what it found out once more.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from nas.record import lease
 from nas.record.growth import require_description
-from nas.record.lease import Lease
-from nas.record.optuna_trials import OUTCOME, is_ours, to_optuna, to_trial
+from nas.record.optuna_trials import OUTCOME, VOID, is_ours, to_optuna, to_trial
 from nas.record.records import Claim, StudyRecord, Trial, Void
+from nas.record.retrying import PatientStorage
 from nas.record.storage import StudyError, create_storage, one_line_errors, open_storage, shown
-from nas.record.trial_rows import no_collection, number_of, read_rows
+from nas.record.trial_rows import no_collection, read_rows
+from nas.record.trial_writes import create_once, finish_once
 from nas.searchers.problem import FULL
 from search_spaces.space import SearchSpace
 
@@ -40,9 +44,11 @@ class TrialStore:
     def __init__(self, storage: RDBStorage, url: str, name: str, study_id: int) -> None:
         self.name = name
         self.url = url
-        self._storage = storage
+        self._storage = PatientStorage(storage, url)
         self.study_id = study_id
-        self.lease = Lease(storage, url, name, study_id)
+        self.lease = lease.Lease(self._storage, url, name, study_id)
+        self._say: Callable[[str], None] = lambda _: None
+        self._claims: dict[int, tuple[SearchSpace, Claim]] = {}
         self._trials: dict[int, Trial] = {}
         self._unfinished = 0  # trials with smaller ids than this change no more
 
@@ -136,7 +142,8 @@ class TrialStore:
     def trials(self) -> list[Trial]:
         """Every trial, abandoned ones included, in the order of their claims."""
         with one_line_errors(self.url), no_collection():
-            rows = read_rows(self._storage.engine, self.study_id, self._unfinished)
+            engine, since = self._storage.engine, self._unfinished
+            rows = self._storage.patiently(read_rows, engine, self.study_id, since)
             self._trials |= {row.number: to_trial(row) for row in filter(is_ours, rows)}
         running = [row.trial_id for row in rows if row.state in ("RUNNING", "WAITING")]
         self._unfinished = min(
@@ -180,19 +187,45 @@ class TrialStore:
         counts = [v for k, v in attributes.items() if k.startswith(PROPOSALS)]
         return sum(count[0] for count in counts), sum(count[1] for count in counts)
 
-    def acquire(self) -> None:
+    def acquire(self, say: Callable[[str], None] = lambda _: None) -> None:
         """Joins the study's drivers and abandons the claims of those that are gone.
+
+        Where a claim's owner may be gone or not, this waits until that is known. From then on the
+        storage may be away for a while.
+
+        Args:
+            say: takes what people should know, a line each.
 
         Raises:
             StudyError: the storage cannot be written.
         """
+        self._say = say
         self.lease.renew(force=True)
+        self._wait_for_unknown()
         self.abandon()
         self.shared()
+        self._storage.be_patient(say)
+
+    def _wait_for_unknown(self) -> None:
+        if owners := self._unknown():
+            host, process, _ = min(owners).rsplit(":", 2)
+            self._say(
+                f"{self.name}: process {process} on {host} may still be at it; waiting up to"
+                f" {lease.LEASE_SECONDS:.0f} s for a sign of life"
+            )
+        while self._unknown():
+            time.sleep(min(1.0, lease.LEASE_SECONDS / 10))
+            self.lease.renew()
+
+    def _unknown(self) -> set[str]:
+        """Owners of running claims of whom it is not known whether they live."""
+        unknown = {o for o, standing in self.lease.standings().items() if standing == "unknown"}
+        return unknown and unknown & {t.owner for t in self.trials() if t.state == "running"}
 
     def abandon(self) -> None:
         """Gives up what drivers that are gone had claimed."""
-        living = {self.lease.owner, *self.lease.others()}
+        known = self.lease.standings().items()
+        living = {self.lease.owner, *(o for o, standing in known if standing != "gone")}
         self._abandon([t for t in self.trials() if t.owner not in living])
 
     def give_up(self) -> None:
@@ -238,7 +271,9 @@ class TrialStore:
 
     def claim(self, space: SearchSpace, claim: Claim) -> int:
         """Records an ask as RUNNING; returns the trial's number."""
-        return self._add(space, claim, TrialState.RUNNING)
+        number = self._add(space, claim, TrialState.RUNNING)
+        self._claims[number] = space, claim
+        return number
 
     def take_over(
         self,
@@ -271,10 +306,10 @@ class TrialStore:
         attributes: Mapping[str, Any] | None = None,
         values: Sequence[float] | None = None,
     ) -> int:
-        template = to_optuna(space, claim, self.lease.owner, state, attributes or {}, values)
+        token, owner = uuid4().hex, self.lease.owner
+        template = to_optuna(space, claim, owner, state, attributes or {}, values, token)
         with one_line_errors(self.url):
-            trial_id = self._storage.create_new_trial(self.study_id, template)
-            return number_of(self._storage.engine, trial_id)
+            return create_once(self._storage, self.study_id, template, self._unfinished)
 
     def withdraw(self, number: int, claim: Claim) -> bool:
         """Gives a claim up when another driver had claimed the same evaluation before.
@@ -297,14 +332,19 @@ class TrialStore:
         told: int,
         seconds: float | None,
         fidelity: float = FULL,
-    ) -> None:
+    ) -> int | None:
         """Finishes a trial with its result, in one step as seen by readers.
+
+        Returns:
+            The number that it is recorded under: another one when this driver was taken for gone
+            meanwhile. None when another driver evaluates the same again by now; what that finds
+            out counts.
 
         Raises:
             StudyError: it is finished already.
         """
         known = {"metrics": dict(metrics), "told": told, "seconds": seconds}
-        self._finish(number, *_scored(fidelity, values, known))
+        return self._finish(number, *_scored(fidelity, values, known))
 
     def stop(
         self,
@@ -313,14 +353,17 @@ class TrialStore:
         reason: str,
         told: int,
         seconds: float | None,
-    ) -> None:
+    ) -> int | None:
         """Finishes a trial that was given up early, with what was known of it.
+
+        Returns:
+            As `complete`.
 
         Raises:
             StudyError: it is finished already.
         """
         known = {"metrics": dict(metrics), "error": reason, "told": told, "seconds": seconds}
-        self._finish(number, TrialState.PRUNED, None, known)
+        return self._finish(number, TrialState.PRUNED, None, known)
 
     def fail(
         self,
@@ -329,7 +372,7 @@ class TrialStore:
         told: int | None = None,
         seconds: float | None = None,
         void: Void | None = None,
-    ) -> None:
+    ) -> int | None:
         """Finishes a trial as FAILED with a one-line reason.
 
         Args:
@@ -339,13 +382,16 @@ class TrialStore:
             seconds: that it took.
             void: the claim came to nothing, and says nothing of the architecture.
 
+        Returns:
+            As `complete`.
+
         Raises:
             StudyError: it is finished already.
         """
         attributes: dict[str, Any] = {"error": error, "seconds": seconds}
         attributes |= {"told": told} if told is not None else {}
         attributes |= {void: True} if void else {}
-        self._finish(number, TrialState.FAIL, None, attributes)
+        return self._finish(number, TrialState.FAIL, None, attributes, VOID if void else OUTCOME)
 
     def _finish(
         self,
@@ -353,16 +399,28 @@ class TrialStore:
         state: TrialState,
         values: Sequence[float] | None,
         attributes: Mapping[str, Any],
-    ) -> None:
+        kind: str = OUTCOME,
+    ) -> int | None:
         with one_line_errors(self.url):
-            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
-            try:
-                self._storage.set_trial_user_attr(trial_id, OUTCOME, dict(attributes))
-                self._storage.set_trial_state_values(trial_id, state, values)
-            except UpdateFinishedTrialError:
-                raise StudyError(
-                    f"study {self.name!r}: trial {number} was finished by another process"
-                ) from None
+            outcome = kind, attributes
+            done = finish_once(self._storage, self.study_id, number, state, values, outcome)
+        space, claim = self._claims.pop(number, (None, None))
+        if done or (kind == VOID and self.trial(number).void):
+            return number
+        if kind == VOID or space is None or claim is None or not self.trial(number).abandoned:
+            raise StudyError(f"study {self.name!r}: trial {number} was finished by another process")
+        again = self._claim_again(number, space, claim)
+        return None if again is None else self._finish(again, state, values, attributes)
+
+    def _claim_again(self, number: int, space: SearchSpace, claim: Claim) -> int | None:
+        """Claims what another driver has given up as a dead one's; None when it is taken by now."""
+        self.lease.renew(force=True)
+        self.shared()
+        again = self.claim(space, claim)
+        taken = self.withdraw(again, claim)
+        what = "another driver evaluates it anew" if taken else f"recorded as trial {again}"
+        self._say(f"{self.name}: another driver gave trial {number} up as a dead one's; {what}")
+        return None if taken else again
 
 
 def _scored(
