@@ -154,8 +154,10 @@ class Workers:
         return ended + [(self._running[one].trial, self._given_up(one)) for one in self._overdue()]
 
     def cancel(self) -> None:
-        """Stops what runs."""
-        self._cancel(self._running)
+        """Forgets what runs; it is ended with the context, when Ray ends the processes of a driver.
+
+        Ray (2.60) aborts a driver whose task ends just while it is being cancelled.
+        """
         self._running.clear()
 
     def _lowering(self, unlowered: Mapping[str, Code]) -> dict[Any, str]:
@@ -167,17 +169,14 @@ class Workers:
         import ray
 
         blocks = sum(signature != "" for signature in pending.values())
-        try:
-            while pending:
-                ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
-                outcomes = [(_get(r, 0.0), pending.pop(r)) for r in ready]
-                for outcome, signature in outcomes:
-                    _require(outcome, signature, log)
-                warnings = [w for o, _ in outcomes for w in (o.metrics or {}).get("warnings", ())]
-                left = sum(signature != "" for signature in pending.values())
-                yield Preparation(blocks - left, blocks, left == len(pending), tuple(warnings))
-        finally:
-            self._cancel(pending)
+        while pending:
+            ready, _ = ray.wait(list(pending), num_returns=1, timeout=1.0)
+            outcomes = [(_get(r, 0.0), pending.pop(r)) for r in ready]
+            for outcome, signature in outcomes:
+                _require(outcome, signature, log)
+            warnings = [w for o, _ in outcomes for w in (o.metrics or {}).get("warnings", ())]
+            left = sum(signature != "" for signature in pending.values())
+            yield Preparation(blocks - left, blocks, left == len(pending), tuple(warnings))
 
     def _collect(self, reference: Any) -> Outcome:
         attempt = self._running.pop(reference)
@@ -195,8 +194,11 @@ class Workers:
         return [one for one, attempt in self._running.items() if attempt.started < latest]
 
     def _given_up(self, reference: Any) -> Outcome:
+        import ray
+
         attempt = self._running.pop(reference)
-        self._cancel({reference: None})
+        with contextlib.suppress(Exception):
+            ray.cancel(reference, force=True)
         seconds = time.monotonic() - attempt.started
         return Outcome(None, f"no sign of life for {seconds:.0f} s", "Silent", seconds, lost=True)
 
@@ -221,13 +223,6 @@ class Workers:
 
         options = {"num_cpus": 1, **options}
         return ray.remote(task).options(max_retries=0, **options).remote(*arguments)
-
-    def _cancel(self, references: Mapping[Any, Any]) -> None:
-        import ray
-
-        for reference in references:
-            with contextlib.suppress(Exception):
-                ray.cancel(reference, force=True)
 
 
 def _get(reference: Any, seconds: float) -> Outcome:

@@ -16,7 +16,7 @@ from evaluators.discriminator import Adversary, patch_discriminator
 from evaluators.full_crops import Crops
 from evaluators.full_recipe import FullRecipe
 from evaluators.full_training import FullTraining, codec_of
-from evaluators.losses import seam_cost
+from evaluators.losses import perceptual_distances, seam_cost
 from evaluators.photos import Photo, find_photos, load_photos
 from evaluators.protocol import EvaluationError, SetupError
 from evaluators.together import ALONE, Place
@@ -164,6 +164,27 @@ def test_a_step_at_the_seam_costs_more_than_the_same_error_elsewhere() -> None:
     assert cost(step) == pytest.approx(4 * 0.02, rel=1e-4)
     assert cost(noise) < 0.6 * cost(step)
     assert cost(far) == 0
+
+
+def test_lpips_sees_both_pictures_moved_alike_and_otherwise_each_time() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 128, 128)
+    decoded = (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
+
+    def seen(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return perceptual_distances(decoded, images, anew=True)[1]
+
+    plain = perceptual_distances(decoded, images)[1]
+    views = [seen(seed) for seed in range(6)]
+    assert torch.equal(seen(3), views[3])  # so a training that goes on is the same one
+    assert len({float(view[0]) for view in views}) >= 5
+    # Moved otherwise than the original, a picture would be as far from it as from any other.
+    strangers = perceptual_distances(decoded.roll(40, -1), images)[1]
+    assert all(((view - plain).abs() < 0.2 * (strangers - plain)).all() for view in views)
+    for seed in range(6):
+        torch.manual_seed(seed)
+        assert perceptual_distances(images, images, anew=True)[1].abs().max() < 1e-6
 
 
 def test_the_discriminator_learns_to_tell_and_teaches_images_alone() -> None:

@@ -157,7 +157,7 @@ def test_interrupted_search_keeps_what_finished(tmp_path: Path, cluster: str) ->
     toy.write_experiment(tmp_path, proxy={"seconds": 0.3}, workers=2)
     process = started(tmp_path, "--ray-address", cluster, until=6)
     os.kill(process.pid, signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=30) == 130, (tmp_path / "stderr.txt").read_text()
     assert (tmp_path / "stderr.txt").read_text().splitlines()[-1].startswith("nas: stopped; ")
     before = trials(tmp_path)
     assert sum(trial.state == "complete" for trial in before) >= 4
@@ -188,7 +188,7 @@ def test_every_searcher_goes_on_where_it_was_stopped(
     toy.write_experiment(tmp_path, searcher=searcher, trials=24, proxy=proxy)
     process = started(tmp_path, "--ray-address", cluster, until=14)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    assert process.wait(timeout=60) == 130, (tmp_path / "stderr.txt").read_text()
     assert search(tmp_path, cluster).returncode == 0
     whole = tmp_path / "whole"
     toy.write_experiment(whole, searcher=searcher, trials=24, proxy=proxy)
