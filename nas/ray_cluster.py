@@ -6,7 +6,9 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,12 +53,18 @@ def ray_cluster(logs: Path, count: int, address: str | None = None) -> Iterator[
 
 
 def _begin(options: dict[str, Any]) -> None:
-    """Ray gives its own processes half a minute, which a busy machine may need three times."""
+    """Ray gives its own processes half a minute, which a busy machine may need three times.
+
+    It takes SIGTERM for itself and ends the process by it; here that stops as Ctrl-C does.
+    """
     import ray
 
+    terminate = signal.getsignal(signal.SIGTERM)
     for attempt in range(_STARTS):
         try:
             ray.init(**options)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, terminate)
             return
         except Exception as problem:
             ray.shutdown()

@@ -153,10 +153,13 @@ def test_evaluator_that_always_fails_ends_the_search(tmp_path: Path, cluster: st
     assert len(trials(tmp_path)) == 20
 
 
-def test_interrupted_search_keeps_what_finished(tmp_path: Path, cluster: str) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_search_keeps_what_finished(
+    tmp_path: Path, cluster: str, how: signal.Signals
+) -> None:
     toy.write_experiment(tmp_path, proxy={"seconds": 0.3}, workers=2)
     process = started(tmp_path, "--ray-address", cluster, until=6)
-    os.kill(process.pid, signal.SIGINT)
+    os.kill(process.pid, how)
     assert process.wait(timeout=30) == 130, (tmp_path / "stderr.txt").read_text()
     assert (tmp_path / "stderr.txt").read_text().splitlines()[-1].startswith("nas: stopped; ")
     before = trials(tmp_path)

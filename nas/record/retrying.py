@@ -102,7 +102,9 @@ class PatientStorage:
 
 def _require_there(context: ExceptionContext) -> None:
     """Turns errors that may pass into `AwayError`; SQLAlchemy calls it with every error."""
-    problem = context.sqlalchemy_exception
+    problem, original = context.sqlalchemy_exception, context.original_exception
+    if not isinstance(original, Exception):
+        return  # somebody stops the program, in the middle of a call
     passing = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
     if context.is_disconnect or isinstance(problem, passing):
-        raise AwayError(str(context.original_exception).strip().splitlines()[0])
+        raise AwayError((str(original).strip().splitlines() or [type(original).__name__])[0])
