@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,19 +69,42 @@ def load_checkpoint(
         SetupError: the file is damaged, or of another training.
     """
     about, tensors = _read(file)
-    if about["training"] != _identity(run, recipe or run.recipe):
+    if about.get("training") != _identity(run, recipe or run.recipe):
         raise SetupError(f"{file} is a checkpoint of another training; move it away")
+    with whole(file):
+        _restore(run, about, tensors)
+    others = {n.removeprefix(_OTHERS): v for n, v in tensors.items() if n.startswith(_OTHERS)}
+    return others, about.get("notes")
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[None]:
+    """What a file of the right training lacks, or holds in another shape, as one line.
+
+    Raises:
+        SetupError: instead of whatever the parts of a training raise.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as said:
+        reason = (str(said).strip().splitlines() or [type(said).__name__])[0]
+        raise SetupError(f"{file} is a damaged checkpoint: {reason}; move it away") from None
+
+
+def _restore(run: Run, about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Weights, averages, optimiser and random states."""
     weights = {
         n.removeprefix("weights."): v for n, v in tensors.items() if n.startswith("weights.")
     }
     run.codec.load_state_dict(weights)
     run.step, run.noise = int(about["step"]), tensors["noise"]
+    torch.Generator().set_state(run.noise)  # fails for what is no state
     run.rng.bit_generator.state = about["rng"]
     for i, mean in enumerate(run.averages.values):
+        if mean.shape != tensors[f"average.{i}"].shape:
+            raise ValueError(f"average.{i} has another shape")
         mean.copy_(tensors[f"average.{i}"])
     restore_optimiser(run.optimiser, run.trained, tensors, run.step)
-    others = {n.removeprefix(_OTHERS): v for n, v in tensors.items() if n.startswith(_OTHERS)}
-    return others, about.get("notes")
 
 
 def optimiser_tensors(
@@ -123,8 +147,10 @@ def _read(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     try:
         with safe_open(file, "pt") as opened:
             about = json.loads((opened.metadata() or {})["run"])
+            if not isinstance(about, dict):
+                raise ValueError("its description is no mapping")
             return about, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError) as problem:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as problem:
         raise SetupError(f"{file} is no checkpoint: {problem}; move it away") from None
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from evaluators.checkpoint import whole
 from evaluators.full_job import Job, Report
 from evaluators.full_recipe import FullRecipe
 from evaluators.full_scores import HeldBackPhotos
@@ -50,8 +51,9 @@ class Course:
             self._watch()
         else:
             notes = self._training.load(self._job.checkpoint)
-            self._scores = notes["scores"]
-            self._began -= notes["seconds"]
+            with whole(self._job.checkpoint):
+                self._scores = list(notes["scores"])
+                self._began -= float(notes["seconds"])
             self._first_step = self._training.run.step
         self._started = time.monotonic()
 

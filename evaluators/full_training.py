@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evaluators import losses
-from evaluators.checkpoint import load_checkpoint, save_checkpoint
+from evaluators.checkpoint import load_checkpoint, save_checkpoint, whole
 from evaluators.discriminator import Adversary
 from evaluators.full_crops import Batch, Crops
 from evaluators.full_recipe import FullRecipe
@@ -122,9 +122,10 @@ class FullTraining:
             SetupError: the file is damaged, or of another training.
         """
         others, held = load_checkpoint(file, self.run)
-        self._adversary.restore(others)
-        self.curve = held["curve"]
-        return held["notes"]
+        with whole(file):
+            self._adversary.restore(others)
+            self.curve = [{n: float(x) for n, x in row.items()} for row in held["curve"]]
+            return held["notes"]
 
     def _terms(
         self, batch: Batch, bpp: Tensor, decoded: Tensor, made: Tensor, step: int

@@ -30,7 +30,7 @@ def _design(file: Path) -> Design | None:
     try:
         with safe_open(file, "pt") as content:
             return build_design(json.loads(content.metadata()["choices"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 

@@ -9,8 +9,9 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -103,8 +104,50 @@ def supernet_about(file: Path) -> dict[str, Any]:
     """
     with _opened(file) as content:
         metadata = content.metadata()
-    shares = metadata.get("shares", _DECODERS)
-    return {"space": metadata["space"], "shares": shares, **json.loads(metadata["about"])}
+    try:
+        about = _About.model_validate(json.loads(metadata["about"]))
+        named = {"space": metadata["space"], "shares": metadata.get("shares", _DECODERS)}
+    except (KeyError, ValueError, RecursionError):
+        raise SetupError(
+            f"supernet {file}: what it says of its training is damaged; train one: {_NEXT}"
+        ) from None
+    return {**about.model_dump(exclude_none=True), **named}
+
+
+class _Watched(BaseModel):
+    """How some networks stood at a step."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    step: int
+    seconds: float
+    psnr: dict[str, float]
+    bpp: dict[str, float] | None = None
+
+
+class _Recipe(BaseModel):
+    """How it was trained: of interest is how long."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    steps: int
+
+
+class _About(BaseModel):
+    """What `save_supernet` was told."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+    recipe: _Recipe
+    levels: list[int]
+    seconds: float
+    curve: Annotated[list[_Watched], Field(min_length=1)]
+    trained_apart: list[str]
+
+    @model_validator(mode="after")
+    def _of_the_same_networks(self) -> _About:
+        names = self.curve[0].psnr.keys()
+        for entry in self.curve:
+            if entry.psnr.keys() != names or (entry.bpp or entry.psnr).keys() != names:
+                raise ValueError("networks differ from step to step")
+        return self
 
 
 def space_key(space: SearchSpace) -> str:

@@ -74,7 +74,7 @@ def load_results(file: Path, terms: Mapping[str, Any]) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
         same = content["terms"] == json.loads(json.dumps(dict(terms)))
         return dict(content["results"]) if same else {}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

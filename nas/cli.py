@@ -7,6 +7,7 @@ imported inside the commands, so that `nas --help` answers at once.
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import signal
@@ -70,6 +71,11 @@ def main() -> NoReturn:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as problem:
+        if problem.filename is None:
+            raise
+        # Whoever asks for a path may be told that there can be none: too long, in a circle, closed.
+        _fail(f"{str(problem.filename)[:200]}: {problem.strerror}", _exit_code_of_system(problem))
     except Exception as problem:
         code = _exit_code(problem)
         if code is None:
@@ -100,6 +106,12 @@ def _exit_code(problem: Exception) -> int | None:
     if isinstance(problem, failed):
         return 1
     return 2 if isinstance(problem, (*wrong, *wrong_files, LoweringError)) else None
+
+
+def _exit_code_of_system(problem: OSError) -> int:
+    """1 where a disk is full or fails, 2 where another path is to be given."""
+    failed = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE)
+    return 1 if problem.errno in failed else 2
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -14,6 +14,7 @@ from nas.experiment_file import DEFAULT_OBJECTIVES as DEFAULT_OBJECTIVES
 from nas.experiment_file import FUNNEL, ExperimentFile, SearcherFile
 from nas.experiment_file import ExperimentError as ExperimentError
 from nas.experiment_file import require_name as require_name
+from nas.named import remember
 from nas.plugin import EvaluatorSpec, accepted, all_settings
 from nas.pricing.own_oracle import RESERVED
 from nas.pricing.price import Code, Pricer
@@ -108,10 +109,10 @@ class Experiment:
 
 
 def load_experiment(file: Path) -> Experiment:
-    """Reads and checks an experiment with everything that it names.
+    """Reads and checks an experiment with everything that it names, code of the user's too.
 
     Args:
-        file: YAML; paths in it are relative to its folder.
+        file: YAML, named by the user; paths in it are relative to its folder.
 
     Raises:
         ExperimentError: not the schema, or it names an objective, an evaluator or a setting that
@@ -124,9 +125,11 @@ def load_experiment(file: Path) -> Experiment:
         raise ExperimentError(f"{file}: trials: is missing; state trials, hours or both")
     folder = file.resolve().parent
     try:
-        return _experiment(document, file, folder)
+        experiment = _experiment(document, file, folder)
     except ExperimentError as error:
         raise ExperimentError(f"{file}: {error}") from None
+    remember(file.resolve(), experiment.space_file)
+    return experiment
 
 
 def _experiment(document: ExperimentFile, file: Path, folder: Path) -> Experiment:

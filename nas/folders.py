@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas.experiment_file import require_name
+
 RUNS = Path("runs")
 
 
 def study_folder(study: str) -> Path:
-    """Pictures, logs and what the evaluations share."""
+    """Pictures, logs and what the evaluations share.
+
+    Raises:
+        ExperimentError: a record calls its study what would be a folder elsewhere.
+    """
+    require_name(study, "study")
     return RUNS / study
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,7 +71,7 @@ def read_picture(file: Path, flatten: Colour | None = None) -> Picture:
     Raises:
         PictureFileError: unreadable, too large for Pillow, or transparent and `flatten` is None.
     """
-    with _one_line_errors(file), Image.open(file) as opened:
+    with _one_line_errors(file), _quiet_libraries(), Image.open(file) as opened:
         remarks = _frames_remark(opened)
         # Pillow's own conversion from Lab ends in sRGB.
         profile = None if opened.mode == "LAB" else opened.info.get("icc_profile")
@@ -79,8 +80,8 @@ def read_picture(file: Path, flatten: Colour | None = None) -> Picture:
     with _one_line_errors(file):
         image, range_remarks = _eight_bits(opened)
         image, profile_remarks = _to_srgb(_plain_mode(image), profile)
-    flat = _flattened(image, flatten, file)
-    return Picture(np.asarray(flat), (*remarks, *range_remarks, *profile_remarks))
+        pixels = np.asarray(_flattened(image, flatten, file))
+    return Picture(pixels, (*remarks, *range_remarks, *profile_remarks))
 
 
 def picture_suffixes() -> frozenset[str]:
@@ -130,12 +131,31 @@ def _one_line_errors(file: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")  # of metadata that is not used, and large pictures
             yield
     except MemoryError:
+        raise PictureFileError(f"{file}: not enough memory for a picture of its size") from None
+    except PictureFileError:
         raise
     except UnidentifiedImageError:
         raise PictureFileError(f"{file}: no picture that Pillow can read") from None
     except Exception as problem:
         reason = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
         raise PictureFileError(f"cannot read {file}: {reason}") from None
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Without what libtiff prints to stderr by itself, beside the error that Pillow raises."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _frames_remark(image: Image.Image) -> tuple[str, ...]:

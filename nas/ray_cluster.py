@@ -84,7 +84,8 @@ def _options(count: int, address: str | None, stack: contextlib.ExitStack) -> di
         "num_cpus": count,
         "include_dashboard": False,
         "object_store_memory": _OBJECT_STORE_BYTES,
-        "_temp_dir": folder,
+        # Within: Ray opens its own folder to everyone.
+        "_temp_dir": f"{folder}/r",
     }
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from latency.oracle import LatencyOracle
 from latency.table_files import load_table
+from nas.named import holds_no_code, is_named
 from nas.pricing.budget import SAMPLES, Gate
 from nas.pricing.devices import DevicePricer
 from nas.pricing.price import Values
@@ -75,12 +76,17 @@ def recorded_space(record: StudyRecord, stated: str | None = None) -> SearchSpac
         stated: where it is now, as for `load_space`; default where it was.
 
     Raises:
-        StudyError: it is not there, or it has changed.
+        StudyError: it is not there, it has changed, or it is of code that only the record names.
         SpaceError: it cannot be read.
     """
     source = stated or record.about.get("space_file")
     if source is None:
         raise StudyError("the study does not say where its space is; name it with --space")
+    if stated is None and not (is_named(source) or holds_no_code(str(source))):
+        raise StudyError(
+            f"the study was recorded in {source}, which may run code and was never named here;"
+            " name it with --space"
+        )
     try:
         space = load_space(str(source))
     except SpaceError as problem:
@@ -231,7 +237,17 @@ def codes_of(trials: Sequence[Trial], record: StudyRecord, space: SearchSpace) -
     """Canonical codes in the present space, shape (N, P)."""
     grown = bool(record.grown)  # then a code means something else since
     codes = [space.encode(trial.choices) if grown else trial.code for trial in trials]
-    return np.array(codes, dtype=np.int64).reshape(len(trials), len(space.names))
+    try:
+        made = np.array(codes, dtype=np.int64).reshape(len(trials), len(space.names))
+        strange = np.flatnonzero(~space.valid(made))
+    except (ValueError, OverflowError, IndexError):
+        raise StudyError(
+            "trials are recorded with codes of another length than the space's"
+        ) from None
+    if len(strange):
+        number = trials[strange[0]].number
+        raise StudyError(f"trial {number} is recorded with a code that is none of the space's")
+    return made
 
 
 def unknown_share(record: StudyRecord, gate: Gate, count: int = SAMPLES) -> float | None:

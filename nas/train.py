@@ -247,7 +247,7 @@ def _json(file: Path) -> dict[str, Any] | None:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or (file.name == "recipe.json" and "asked" not in content):
         raise StudyError(f"{file} cannot be read; move it away")

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+UMASK = os.umask(0o077)  # cannot be asked for without being set
+os.umask(UMASK)
+
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
@@ -31,7 +34,7 @@ def replacing(file: Path) -> Iterator[Path]:
     unfinished = Path(name)
     try:
         yield unfinished
-        unfinished.chmod(0o644)
+        unfinished.chmod(0o666 & ~UMASK)  # as any new file; until then it is its owner's alone
         _synchronise(unfinished)
         unfinished.replace(file)
     except BaseException:

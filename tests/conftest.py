@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+if "NAS_STATE_DIR" not in os.environ:  # of the user running them, tests leave nothing behind
+    os.environ["NAS_STATE_DIR"] = tempfile.mkdtemp(prefix="nas-tests-")
+    atexit.register(shutil.rmtree, os.environ["NAS_STATE_DIR"], ignore_errors=True)
 
 import postgresql as own_postgresql
 import pytest

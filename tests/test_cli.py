@@ -134,6 +134,7 @@ def test_check_says_what_a_search_would_meet(folder: Path) -> None:
         (["search", "experiment.yaml", "--study", "a/b"], "--study: 'a/b' is not a name"),
         (["search", "none.yaml"], "cannot read none.yaml: No such file"),
         (["check", "none.yaml"], "cannot read none.yaml: No such file"),
+        (["space", "x" * 300 + ".yaml"], "xxx: File name too long"),
         (["front", "tox"], "no study 'tox' in sqlite:///runs/nas.db; did you mean 'toy'?"),
         (["front", "toy", "--storage", "sqlite:///no.db"], "there is no such file yet"),
         (["show", "toy", "99"], "study 'toy' has no trial 99; it has 0 to 13"),

@@ -280,6 +280,8 @@ def measured_file(folder: Path, text: str) -> Path:
         ('{"results": {"bpp": [0], "psnr": [30]}}', "results.bpp holds 0; expected a number from"),
         ('{"results": {"bpp": [1], "ms-ssim": [14]}}', "results.ms-ssim holds 14; expected 0 to 1"),
         ('{"results": {"bpp": [], "psnr": []}}', "results.bpp is no list of numbers"),
+        (f'{{"results": {{"bpp": [1{"0" * 400}]}}}}', "results.bpp holds a number beyond any"),
+        ('{"a":' * 100_000, "no JSON: maximum recursion depth"),
     ],
 )
 def test_a_damaged_measured_file_is_one_line_before_any_work(

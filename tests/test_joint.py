@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from evaluators import joint, losses
 from evaluators.joint import JointRecipe, train_joint
@@ -92,6 +95,31 @@ def test_a_checkpoint_of_another_training_is_refused(photos: list[Photo], tmp_pa
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(SetupError, match="is no checkpoint"):
         train_joint(fresh(), photos, RECIPE, 0, CPU, file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("step", {}), ("step", "x"), ("rng", 5), ("rng", {"state": 1}), ("training", None)],
+)
+def test_a_forged_checkpoint_is_one_line(
+    photos: list[Photo], tmp_path: Path, name: str, value: Any
+) -> None:
+    file = tmp_path / "checkpoint.safetensors"
+    train_joint(fresh(), photos, RECIPE, 0, CPU, file, every_seconds=0.0)
+    with safe_open(file, "pt") as content:
+        about = json.loads(content.metadata()["run"])
+    tensors = load_file(file)
+    save_file(tensors, file, {"run": json.dumps({**about, name: value})})
+    with pytest.raises(SetupError, match=r"checkpoint.*; move it away$"):
+        train_joint(fresh(), photos, RECIPE, 0, CPU, file)
+    for changed in ({**tensors, "average.0": torch.zeros(1)}, {**tensors, "noise": torch.zeros(3)}):
+        save_file(changed, file, {"run": json.dumps(about)})
+        with pytest.raises(SetupError, match=r"is a damaged checkpoint: .*; move it away$"):
+            train_joint(fresh(), photos, RECIPE, 0, CPU, file)
+    for text in ("[]", "[" * 100_000):
+        save_file(tensors, file, {"run": text})
+        with pytest.raises(SetupError, match="is no checkpoint"):
+            train_joint(fresh(), photos, RECIPE, 0, CPU, file)
 
 
 def test_watching_sees_averaged_weights_and_changes_nothing(photos: list[Photo]) -> None:

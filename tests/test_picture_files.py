@@ -188,6 +188,28 @@ def test_decompression_bombs_are_refused(tmp_path: Path) -> None:
         read_picture(file)
 
 
+def test_a_damaged_tiff_is_one_line_though_its_library_prints_more(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = saved(tmp_path, Image.fromarray(colours()), "a.tif", compression="tiff_lzw")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:8] + bytes(40) + whole[48:])
+    with pytest.raises(PictureFileError, match=r"a.tif: decoder error"):
+        read_picture(file)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_picture_that_memory_does_not_hold_is_one_line(tmp_path: Path) -> None:
+    file = saved(tmp_path, Image.new("L", (12_000, 10_000)), "a.png")
+    code = (
+        "import resource, sys, pathlib\nfrom nas.picture_files import read_picture\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (400 << 20,) * 2)\n"
+        "try: read_picture(pathlib.Path(sys.argv[1]))\nexcept ValueError as said: print(said)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
+    assert done.stdout == f"{file}: not enough memory for a picture of its size\n", done.stderr
+
+
 def test_what_is_no_picture_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("no picture")
     with pytest.raises(PictureFileError, match=r"a.txt: no picture that Pillow can read"):

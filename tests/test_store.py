@@ -20,7 +20,7 @@ from nas.record import lease
 from nas.record.entries import study_document
 from nas.record.records import Claim, StudyRecord
 from nas.record.storage import StudyError, shown
-from nas.record.store import TrialStore
+from nas.record.store import TrialStore, studies
 from search_spaces.load import load_space
 from search_spaces.space import SearchSpace
 
@@ -406,6 +406,39 @@ def test_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="file is not a database"):
         TrialStore.create(f"sqlite:///{file}", "s", RECORD)
     assert file.read_text() == "not a database" * 100
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update trial_user_attributes set value_json = '7'",
+        "update trial_user_attributes set value_json = '{'",
+        "update trial_user_attributes set value_json = '{\"ask\": 0}'",
+        "update trial_user_attributes set value_json = replace(value_json, '32', 'NaN')",
+        "update trials set state = 'x'",
+        "delete from trial_values",
+        "update trials set number = 'x'",
+        "update trials set datetime_start = 'x'",
+        "update study_user_attributes set value_json = '[]' where key = 'limits'",
+        "update study_user_attributes set value_json = '{}' where key = 'limits'",
+        "update study_user_attributes set value_json = '' where key = 'about'",
+        "update study_user_attributes set value_json = '[1]' where key = 'proposals'",
+        "update study_directions set direction = 'x'",
+    ],
+)
+def test_a_damaged_record_is_one_line(url: str, space: SearchSpace, change: str) -> None:
+    store = TrialStore.create(url, "a", RECORD)
+    number = store.claim(space, claim(space, 0, depth=3))
+    metrics = {"loss": 2.0, "size": 32.5}
+    store.complete(number, [2.0, 1.0][: len(RECORD.objectives)], metrics, told=0, seconds=1.0)
+    store.count(3, 1)
+    with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        assert connection.execute(change).rowcount
+        connection.commit()
+    with pytest.raises(StudyError, match="damaged") as caught:
+        [study_document(TrialStore.open(url, name)) for name in studies(url)]
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_unknown_study_names_the_nearest(url: str) -> None:

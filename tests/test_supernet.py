@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from evaluators import shared, supernet_run
@@ -282,6 +283,19 @@ def test_what_is_no_supernet_of_the_space_is_one_line(
     save_supernet(supernet, codec, tiny, {}, damaged)
     with pytest.raises(SetupError, match="is missing, unknown or of another size"):
         load_supernet(damaged, tiny)
+
+
+@pytest.mark.parametrize(
+    "about", ["{", "7", "[" * 100_000, '{"levels": [1]}', '{"recipe": 1, "curve": []}']
+)
+def test_a_forged_description_is_one_line(tiny: SearchSpace, tmp_path: Path, about: str) -> None:
+    file = tmp_path / "net.safetensors"
+    save_supernet(Supernet(tiny), Codec(tiny.design(tiny.reference)), tiny, {}, file)
+    with safe_open(file, "pt") as content:
+        metadata = {**content.metadata(), "about": about}
+    save_file(load_file(file), file, metadata)
+    with pytest.raises(SetupError, match="what it says of its training is damaged; train one"):
+        supernet_about(file)
 
 
 def test_a_space_that_searches_encoders_needs_an_anchor(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ways to damage a stream, for `fuzz_bitstream.py`."""
+"""Ways to damage a stream, for `fuzz.py`: of its header, its numbers and its tiles."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from latency.conversion import network_module
 from latency.measure.backend import Device, MeasureError, Package, require_precision
+from latency.onnx_runtime import import_onnxruntime
 from search_spaces.blocks import Precision
 from search_spaces.files import replacing, write_atomically
 
@@ -109,8 +110,7 @@ class Host:
 
     def _session(self, model: bytes | str) -> Callable[[], float]:
         """Times one run of a model on random inputs, ms."""
-        import onnxruntime
-
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1

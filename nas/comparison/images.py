@@ -166,7 +166,7 @@ def _is_number(text: str) -> bool:
 def _rate(value: Any, where: str) -> float:
     try:
         rate = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         rate = math.nan
     if not (math.isfinite(rate) and rate > 0):
         raise ComparisonError(f"{where}: {value!r} is no rate; expected bits per pixel above zero")

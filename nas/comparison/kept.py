@@ -28,7 +28,7 @@ class Kept:
         """The result, or None where there is none, or one of something else."""
         try:
             content = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         same = isinstance(content, dict) and content.get("of") == self.of
         return content.get("result") if same else None

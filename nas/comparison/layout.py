@@ -99,7 +99,7 @@ def read_json(file: Path) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))
     except OSError as problem:
         raise ComparisonError(f"cannot read {file}: {problem.strerror}") from None
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise ComparisonError(f"{file}: no JSON: {problem}") from None
 
 
@@ -128,7 +128,10 @@ def _numbers(file: Path, key: str, values: Any) -> list[float]:
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ComparisonError(f"{file}: results.{key} holds {value!r}; expected numbers")
-    return [float(value) for value in values]
+    try:
+        return [float(value) for value in values]
+    except OverflowError:
+        raise ComparisonError(f"{file}: results.{key} holds a number beyond any rate") from None
 
 
 def _require_range(file: Path, key: str, name: str, values: Sequence[float]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from nas.picture_files import OutputError
 from search_spaces.codec.saved import CodecFileError
+from search_spaces.files import UMASK
 
 MANIFEST = "manifest.json"
 FORMAT = "nas-export 1"
@@ -38,7 +39,7 @@ def whole_folder(target: Path, force: bool) -> Iterator[Path]:
         raise OutputError(f"cannot write {target}: {problem.strerror}") from None
     try:
         yield unfinished
-        unfinished.chmod(0o755)
+        unfinished.chmod(0o777 & ~UMASK)
         _take_place(unfinished, target)
     except OSError as problem:
         raise OutputError(f"cannot write {target}: {problem.strerror or problem}") from None
@@ -83,7 +84,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CodecFileError(
             f"{file}: {problem.strerror}; expected a folder that `nas export` made"
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CodecFileError(f"{file}: no manifest of this version (expected {FORMAT!r})")

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from latency.conversion import LoweringError
+from latency.onnx_runtime import import_onnxruntime
 from nas.exporting.networks import exported_networks, folded
 from search_spaces.codec.deployed import NETWORKS, output_names, tensor_shapes
 from search_spaces.codec.deployed_codec import DeployedCodec, Runner
@@ -141,8 +142,7 @@ def difference(
 
 
 def _session(file: Path) -> Any:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3

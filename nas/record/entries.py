@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import pareto
 from nas.record.records import StudyRecord, Trial
+from nas.record.sound import damaged
 
 if TYPE_CHECKING:
     from nas.record.store import TrialStore
@@ -48,6 +49,11 @@ def document_of(
     """As `study_document`; with `entries`, of scored trials that were priced anew."""
     if entries is None:
         entries = [entry(trial) for trial in trials if trial.scored]
+    for one in entries:
+        _require_objectives(study, one, record)
+    for trial in trials:
+        if trial.scored and len(trial.values or ()) != len(record.objectives):
+            raise damaged(study, f"trial {trial.number} has no value for each objective")
     best = pareto.front(entries, record.objectives)
     on_front = {e["trial"] for e in best}
     return {
@@ -65,6 +71,12 @@ def document_of(
         "front": best,
         "dominated": [e for e in entries if e["trial"] not in on_front],
     }
+
+
+def _require_objectives(study: str, entry: Mapping[str, Any], record: StudyRecord) -> None:
+    for name in record.objectives:
+        if type(entry.get(name)) not in (int, float):
+            raise damaged(study, f"trial {entry['trial']} has no number under {name[:40]!r}")
 
 
 def hypervolume(entries: list[dict[str, Any]], record: StudyRecord) -> dict[str, Any] | None:

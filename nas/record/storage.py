@@ -77,6 +77,13 @@ def one_line_errors(url: str) -> Iterator[None]:
         cause = problem.__cause__ or problem
         reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
         raise StudyError(f"storage {shown(url)}: {reason}; {_next_step(reason)}") from None
+    except StudyError:
+        raise
+    except (LookupError, ValueError, TypeError) as problem:  # what no row of Optuna's is
+        reason = " ".join(str(problem).split())[:200]
+        raise StudyError(
+            f"storage {shown(url)}: a damaged row: {reason}; check --storage"
+        ) from None
     except (ImportError, RuntimeError) as problem:
         reason = str(problem).strip().splitlines()[0]
         raise StudyError(f"storage {shown(url)}: {reason}{_missing(url, problem)}") from None

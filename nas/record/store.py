@@ -23,11 +23,13 @@ from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from nas.named import is_named
 from nas.record import lease
 from nas.record.growth import require_description
 from nas.record.optuna_trials import OUTCOME, VOID, is_ours, to_optuna, to_trial
 from nas.record.records import Claim, StudyRecord, Trial, Void
 from nas.record.retrying import PatientStorage
+from nas.record.sound import require_sound, require_sound_record, sound
 from nas.record.storage import StudyError, create_storage, one_line_errors, open_storage, shown
 from nas.record.trial_rows import no_collection, read_rows
 from nas.record.trial_writes import create_once, finish_once
@@ -136,15 +138,17 @@ class TrialStore:
             attributes = self._storage.get_study_user_attrs(self.study_id)
         if "identity" not in attributes:
             raise StudyError(f"study {self.name!r} in {shown(self.url)} was not recorded by nas")
+        require_sound_record(self.name, attributes)
         names = [field.name for field in fields(StudyRecord) if field.name in attributes]
         return StudyRecord(**{name: attributes[name] for name in names})
 
     def trials(self) -> list[Trial]:
         """Every trial, abandoned ones included, in the order of their claims."""
-        with one_line_errors(self.url), no_collection():
+        with one_line_errors(self.url), no_collection(), sound(self.name):
             engine, since = self._storage.engine, self._unfinished
             rows = self._storage.patiently(read_rows, engine, self.study_id, since)
-            self._trials |= {row.number: to_trial(row) for row in filter(is_ours, rows)}
+            found = [require_sound(self.name, to_trial(row)) for row in filter(is_ours, rows)]
+            self._trials |= {trial.number: trial for trial in found}
         running = [row.trial_id for row in rows if row.state in ("RUNNING", "WAITING")]
         self._unfinished = min(
             running, default=max([self._unfinished, *(r.trial_id for r in rows)])
@@ -170,13 +174,18 @@ class TrialStore:
             stated: where it is now; default where it was.
 
         Raises:
-            StudyError: it is not there.
+            StudyError: it is not there, or only the record names it: it may run code.
         """
         file = stated or Path(str(self.record().about.get("file", "")))
         if not file.is_file():
             raise StudyError(
                 f"study {self.name!r} was recorded from {file}, which is not there; name the file"
                 " with --experiment"
+            )
+        if stated is None and not is_named(file):
+            raise StudyError(
+                f"study {self.name!r} was recorded from {file}, which may run code and was never"
+                " named here; name it with --experiment"
             )
         return file
 
@@ -185,7 +194,8 @@ class TrialStore:
         with one_line_errors(self.url):
             attributes = self._storage.get_study_user_attrs(self.study_id)
         counts = [v for k, v in attributes.items() if k.startswith(PROPOSALS)]
-        return sum(count[0] for count in counts), sum(count[1] for count in counts)
+        with sound(self.name):
+            return sum(int(count[0]) for count in counts), sum(int(count[1]) for count in counts)
 
     def acquire(self, say: Callable[[str], None] = lambda _: None) -> None:
         """Joins the study's drivers and abandons the claims of those that are gone.

@@ -16,6 +16,7 @@ from nas.display.tables import DIGITS
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("front.js", "charts.js", "details.js", "page.js")
+_PNG = b"\x89PNG\r\n\x1a\n"
 _PICTURES_BYTES = 1_500_000  # of all embedded ones: the page stays below 8 MB
 
 
@@ -63,7 +64,7 @@ def packed(document: Mapping[str, Any]) -> str:
 def embed_pictures(studies: Iterable[Mapping[str, Any]]) -> None:
     """Puts pictures into the document as far as they have place: those of the fronts first.
 
-    Others, and those whose files are gone, leave their path.
+    Others, and those whose files are gone or are no PNG, leave their path.
 
     Args:
         studies: from `report.study.study`; their `pictures` are changed.
@@ -73,16 +74,23 @@ def embed_pictures(studies: Iterable[Mapping[str, Any]]) -> None:
         pictures = one["pictures"]
         for trial in dict.fromkeys([*one["front"], *pictures]):
             content = _picture(pictures.get(trial), left)
+            if content is None and str(pictures.get(trial)).startswith("data:"):
+                del pictures[trial]  # a record names files; the page draws nothing else of it
             if content is not None:
                 pictures[trial] = f"data:image/png;base64,{base64.b64encode(content).decode()}"
                 left -= len(content)
 
 
 def _picture(path: str | None, most_bytes: int) -> bytes | None:
-    file = Path(path or "")
-    if not path or not file.is_file() or file.stat().st_size > most_bytes:
+    """A PNG's content: whatever else a record names stays out of a page that is handed on."""
+    try:
+        file = Path(path or "")
+        if not path or not file.is_file() or file.stat().st_size > most_bytes:
+            return None
+        content = file.read_bytes()
+    except (OSError, TypeError, ValueError):  # no path that this system could have
         return None
-    return file.read_bytes()
+    return content if content.startswith(_PNG) else None
 
 
 def _figures(study: Mapping[str, Any]) -> set[str]:

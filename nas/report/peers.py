@@ -9,6 +9,7 @@ from typing import Any
 from evaluators.protocol import EvaluationError, SetupError
 from nas.experiment import ExperimentError, load_experiment
 from nas.folders import study_folder
+from nas.named import is_named
 from nas.record.records import StudyRecord
 from search_spaces.files import write_atomically
 
@@ -20,7 +21,7 @@ def peers(study: str, record: StudyRecord) -> Curves:
 
     Args:
         study: its name.
-        record: says where its experiment is.
+        record: says where its experiment is; one that nobody named here is not run.
 
     Returns:
         Nothing where the evaluator knows no others.
@@ -34,6 +35,8 @@ def peers(study: str, record: StudyRecord) -> Curves:
         return known
     shared = study_folder(study) / "shared"
     experiment = Path(str(record.about.get("file", "")))
+    if not is_named(experiment):
+        raise ExperimentError(f"its experiment {experiment} was never named here")
     if not shared.is_dir() or not experiment.is_file():
         raise ExperimentError("its experiment and what it was scored on are not where they were")
     evaluator = load_experiment(experiment).evaluator.build(ExperimentError)

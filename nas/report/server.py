@@ -13,6 +13,7 @@ from nas.record.storage import StudyError
 from nas.report.page import packed, page
 
 HOST = "127.0.0.1"
+_HOSTS = ("", HOST, "localhost")  # of an address with a port
 
 Document = Callable[[], dict[str, Any]]
 Stamp = Callable[[], Any]
@@ -71,7 +72,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, or the document alone when it is another one than the page has."""
-        if self.path == "/":
+        if (self.headers.get("Host") or HOST).rpartition(":")[0] not in _HOSTS:
+            # Another site's name that was made to point here: its scripts may read nothing.
+            self._send(403, "text/plain; charset=utf-8", f"ask for http://{HOST}")
+        elif self.path == "/":
             self._send(200, "text/html; charset=utf-8", page(self.source(), self.seconds))
         elif self.path == "/document":
             self._send_document()

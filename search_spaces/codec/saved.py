@@ -113,7 +113,7 @@ def _choices(metadata: Mapping[str, str] | None, file: Path) -> dict[str, Choice
         raise CodecFileError(f"{file}: no codec file of this version (expected {_FORMAT!r})")
     try:
         choices: Any = json.loads((metadata or {})["choices"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         choices = None
     if not isinstance(choices, dict):
         raise CodecFileError(f"{file}: its choices are missing or damaged")
