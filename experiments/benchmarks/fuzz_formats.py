@@ -242,6 +242,8 @@ def _study_name(given: Given, rng: Rng, work: Path) -> Case:
                 ["ablate", "experiment.yaml", "0", "--study", name]]  # fmt: skip
     chosen = commands[rng.integers(len(commands))]
     kind = f"{chosen[0]}, {'recorded' if recorded else 'asked for'}"
+    if chosen[0] == "ablate":  # of a recorded study it would begin to train
+        return Case(kind, [*chosen, "--storage", _NOWHERE], files, whole=_READ_WHOLE)
     return Case(kind, [*chosen, "--storage", "sqlite:///nas.db"], files)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -16,6 +15,9 @@ from nas.record.storage import StudyError
 
 _TEXTS = ("key", "started", "owner")
 _WHOLE = ("number", "ask", "told_before")
+_NUMBERS = frozenset({int, float})
+_SINGLE = frozenset({int, float, str, bool})
+_ROWS = frozenset({(str, str, float), (str, str, int)})  # step, block, ms
 
 
 class _Part(BaseModel):
@@ -125,9 +127,9 @@ def _wrong(trial: Trial) -> str | None:
         "error": trial.error is None or isinstance(trial.error, str),
         "seconds": trial.seconds is None or _is_number(trial.seconds),
         "fidelity": _is_number(trial.fidelity),
-        "code": all(type(choice) is int for choice in trial.code),
+        "code": {int}.issuperset(map(type, trial.code)),
         "choices": _is_flat(trial.choices),
-        "values": all(_is_number(value) for value in trial.values or ()),
+        "values": _NUMBERS.issuperset(map(type, trial.values or ())),
         "price": _is_price(trial.price),
         "blocks": _are_blocks(trial.blocks),
         "metrics": _are_metrics(trial.metrics),
@@ -136,18 +138,17 @@ def _wrong(trial: Trial) -> str | None:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    """Finite ones: what is not was refused as JSON."""
+    return type(value) in _NUMBERS
 
 
 def _is_flat(values: Any) -> bool:
-    """Of texts, truths and finite numbers."""
-    return isinstance(values, dict) and all(
-        isinstance(x, (str, bool)) or _is_number(x) for x in values.values()
-    )
+    """Of texts, truths and numbers."""
+    return isinstance(values, dict) and _SINGLE.issuperset(map(type, values.values()))
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, dict) and all(_is_number(x) for x in values.values())
+    return isinstance(values, dict) and _NUMBERS.issuperset(map(type, values.values()))
 
 
 def _is_price(price: Any) -> bool:
@@ -166,29 +167,14 @@ def _are_blocks(blocks: Any) -> bool:
 
 
 def _are_rows(rows: Any) -> bool:
-    return isinstance(rows, list) and all(
-        isinstance(row, list)
-        and len(row) == 3
-        and isinstance(row[0], str)
-        and isinstance(row[1], str)
-        and _is_number(row[2])
-        for row in rows
-    )
+    return isinstance(rows, list) and _ROWS.issuperset(tuple(map(type, row)) for row in rows)
 
 
 def _are_metrics(metrics: Any) -> bool:
     """Whatever an evaluator returns that is JSON; what the program shows of it is of its kind."""
-    if not isinstance(metrics, dict) or not _is_finite(metrics):
+    if not isinstance(metrics, dict):
         return False
     points = metrics.get("rd_points") or []
     sound = isinstance(points, list) and all(isinstance(point, dict) for point in points)
     files = (metrics.get(name, "") for name in ("codec", "reconstruction", "weights"))
     return sound and all(file is None or isinstance(file, str) for file in files)
-
-
-def _is_finite(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(map(_is_finite, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)

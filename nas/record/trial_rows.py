@@ -70,7 +70,7 @@ def read_rows(engine: Engine, study_id: int, since: int = 0) -> list[TrialRow]:
             select(*list(_trials.c)).where(wanted).order_by(_trials.c.number)
         ).all()
         for trial_id, key, text in connection.execute(_of(_attributes, ours)):
-            attributes[trial_id][key] = from_json(text)
+            attributes[trial_id][key] = from_json(text, allow_inf_nan=False)
         for trial_id, _, value in connection.execute(_of(_values, ours).order_by("objective")):
             values[trial_id].append(value)
     return [
