@@ -86,7 +86,7 @@ def one_line_errors(url: str) -> Iterator[None]:
         ) from None
     except (ImportError, RuntimeError) as problem:
         reason = str(problem).strip().splitlines()[0]
-        raise StudyError(f"storage {shown(url)}: {reason}{_missing(url, problem)}") from None
+        raise StudyError(f"storage {shown(url)}: {_explained(reason, url, problem)}") from None
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -145,10 +145,18 @@ def _parsed(url: str) -> URL:
         ) from None
 
 
-def _missing(url: str, problem: Exception) -> str:
-    """What to install, where that is known."""
-    ours = isinstance(problem, ImportError) and _parsed(url).get_backend_name() == "postgresql"
-    return " pip install 'nas-codecs[postgresql]'" if ours else ""
+def _explained(reason: str, url: str, problem: Exception) -> str:
+    """What is said of drivers that are missing and of tables of another Optuna, and what to do."""
+    if isinstance(problem, ImportError) and _parsed(url).get_backend_name() == "postgresql":
+        return f"{reason} pip install 'nas-codecs[postgresql]'"
+    if "storage upgrade" in reason:
+        return (
+            f"its tables are of an older Optuna than {optuna.__version__}; copy it, then upgrade:"
+            f" optuna storage upgrade --storage {shown(url)}"
+        )
+    if "updating optuna" in reason:
+        return f"its tables are of a newer Optuna than {optuna.__version__}: upgrade nas-codecs"
+    return reason
 
 
 def _next_step(reason: str) -> str:

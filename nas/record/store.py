@@ -25,6 +25,8 @@ from optuna.trial import TrialState
 
 from nas.named import is_named
 from nas.record import lease
+from nas.record.formats import FORMAT, require_readable
+from nas.record.formats import KEY as FORMAT_KEY
 from nas.record.growth import require_description
 from nas.record.optuna_trials import OUTCOME, VOID, is_ours, to_optuna, to_trial
 from nas.record.records import Claim, StudyRecord, Trial, Void
@@ -64,9 +66,11 @@ class TrialStore:
         storage = open_storage(url)
         with one_line_errors(url):
             try:
-                return cls(storage, url, name, storage.get_study_id_from_name(name))
+                store = cls(storage, url, name, storage.get_study_id_from_name(name))
             except KeyError:
                 raise StudyError(_no_study(url, name, studies(url))) from None
+            require_readable(name, storage.get_study_user_attrs(store.study_id))
+        return store
 
     @classmethod
     def create(cls, url: str, name: str, record: StudyRecord) -> TrialStore:
@@ -82,6 +86,7 @@ class TrialStore:
             store = cls._made(storage, url, name, record)
             if store is None:
                 store = cls(storage, url, name, storage.get_study_id_from_name(name))
+                require_readable(name, storage.get_study_user_attrs(store.study_id))
                 if not store._same(record):
                     store.lease.require_no_other()
                     storage.delete_study(store.study_id)
@@ -98,6 +103,7 @@ class TrialStore:
             store = cls(storage, url, name, storage.create_new_study(ways, name))
         except DuplicatedStudyError:
             return None
+        storage.set_study_user_attr(store.study_id, FORMAT_KEY, FORMAT)
         # The identity last: who sees it sees the others too.
         for field in sorted(fields(StudyRecord), key=lambda field: field.name == "identity"):
             storage.set_study_user_attr(store.study_id, field.name, getattr(record, field.name))
@@ -211,6 +217,8 @@ class TrialStore:
         """
         self._say = say
         self.lease.renew(force=True)
+        with one_line_errors(self.url):  # what is written from now on is in this one
+            self._storage.set_study_user_attr(self.study_id, FORMAT_KEY, FORMAT)
         self._wait_for_unknown()
         self.abandon()
         self.shared()
