@@ -21,6 +21,7 @@ from nas.pricing.devices import DevicePricer
 from nas.pricing.price import Values
 from nas.record.entries import document_of, entry
 from nas.record.records import StudyRecord, Trial
+from nas.record.sound import damaged
 from nas.record.storage import StudyError
 from nas.record.store import TrialStore
 from search_spaces.load import load_space
@@ -131,7 +132,7 @@ def device_gate(
     pricer = DevicePricer(space, {table.device: LatencyOracle(table, precision, margin)})
     timed = [f"{stage}_ms" for stage in pricer.stages]
     known = {**_limits(record, table.device), **record.other_limits, **stated}
-    for name in stated:
+    for name in known:
         if name not in (*timed, *pricer.figures):
             raise StudyError(f"no limit {name!r}; there are {', '.join([*timed, *pricer.figures])}")
     held = {name: most for name, most in known.items() if name in timed}
@@ -208,7 +209,11 @@ def sweep_document(
             f"{', '.join(record.objectives)}: nothing of it is trained, so none is best"
         )
     objective, sign = trained[0], 1.0 if record.objectives[trained[0]] == "minimize" else -1.0
-    found = retargeted(record, [trial for trial in store.trials() if trial.scored], gate)
+    scored = [trial for trial in store.trials() if trial.scored]
+    for trial in scored:
+        if type(trial.metrics.get(objective)) not in (int, float):
+            raise damaged(store.name, f"trial {trial.number} has no number under {objective!r}")
+    found = retargeted(record, scored, gate)
     column = [limit.name for limit in gate.flat_limits].index(name)
     others = np.delete(found.held <= [limit.most for limit in gate.flat_limits], column, axis=1)
     best_first = sorted(

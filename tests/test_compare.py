@@ -21,7 +21,9 @@ from PIL import Image
 from test_compress import nas, nas_elsewhere, pixels_of, psnr, refused, write_model
 from test_report import CHROMIUM, needs_chromium, opened_page, texts
 
-from nas.comparison.layout import read_measured
+from nas.comparison.images import stated_rates
+from nas.comparison.layout import ComparisonError, read_measured
+from nas.comparison.work import Photo
 
 LEVELS = "1,4,7"
 QUICK = ("--metrics", "psnr,ms-ssim,lpips-alex", "--levels", LEVELS)
@@ -463,3 +465,11 @@ def test_images_that_do_not_fit_are_one_line(compared: Compared, reconstructed: 
     assert done.code == 2
     assert "coffee.png is 50 x 60, but" in done.err
     assert "coffee.png is 192 x 176; expected one size" in done.err.splitlines()[-1]
+
+
+def test_rates_of_what_no_file_is_called_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "rates.json").write_text('{"": 0.5, ".": 1, "a.png": 0.25}')
+    rates = stated_rates(str(tmp_path / "rates.json"))
+    assert rates(Photo("a.png", tmp_path / "a.png")) == 0.25
+    with pytest.raises(ComparisonError, match=r"states no rate of b\.png"):
+        rates(Photo("b.png", tmp_path / "b.png"))

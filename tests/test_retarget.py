@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -210,3 +212,25 @@ def test_study_with_an_oracle_of_its_own_has_no_devices(tmp_path: Path) -> None:
     own = replace(record, identity={**record.identity, "oracle": "./o.py:O"})
     with pytest.raises(StudyError, match="has no devices to choose from"):
         device_gate(own, recorded_space(record), None, {})
+
+
+@pytest.mark.parametrize(
+    ("table", "old", "new", "expected"),
+    [
+        ("study", '"decode_ms"', '"sing_ms"', "no limit 'sing_ms'; there are decode_ms"),
+        ("trial", '"loss"', '"loud"', "damaged in its storage: trial 0 has no number under 'loss'"),
+    ],
+)
+@pytest.mark.parametrize("options", [("--decode-ms", "100"), ("--sweep-decode", "60:120:60")])
+def test_a_record_of_other_names_is_one_line(
+    tmp_path: Path, table: str, old: str, new: str, expected: str, options: tuple[str, ...]
+) -> None:
+    recorded(tmp_path, rows=range(0, 12, 3))
+    with closing(sqlite3.connect(tmp_path / "runs/nas.db")) as connection:
+        change = f"update {table}_user_attributes set value_json = replace(value_json, ?, ?)"
+        change += " where key = 'limits'" if table == "study" else ""
+        connection.execute(change, (old, new))
+        connection.commit()
+    done = toy.nas(tmp_path, "retarget", "toy", *options)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert expected in done.stderr

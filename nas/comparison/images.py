@@ -174,7 +174,8 @@ def _rate(value: Any, where: str) -> float:
 
 
 def _stem(name: str) -> str:
-    return str(Path(name).with_suffix(""))
+    path = Path(name)
+    return str(path.with_suffix("")) if path.name else name  # no file is called "" or "."
 
 
 def _by_stem(photos: Sequence[Photo]) -> dict[str, Photo]:
