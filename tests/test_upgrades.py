@@ -41,7 +41,7 @@ def test_every_reading_command_opens_a_study_of_an_older_version(
     assert [entry["trial"] for entry in front["front"]] == expected["trials"]
     assert [entry["loss"] for entry in front["front"]] == expected["loss"]
     counts = front["trials"]
-    assert [counts[name] for name in ("complete", "failed", "abandoned")] == [8, 2, 0]
+    assert {name: counts[name] for name in expected["counts"]} == expected["counts"]
     best, *_ = expected["trials"]
     assert toy.json_of(tmp_path, "show", "toy", str(best))["loss"] == expected["loss"][0]
     assert [study["study"] for study in toy.json_of(tmp_path, "studies")] == ["toy"]
@@ -50,6 +50,26 @@ def test_every_reading_command_opens_a_study_of_an_older_version(
     assert all(entry["decode_ms"] <= 12 for entry in again["front"])
     report = toy.nas(tmp_path, "report", "toy", "--space", "toy.yaml")
     assert report.returncode == 0, report.stderr
+
+
+def test_search_goes_on_in_a_study_of_an_older_version_or_says_what_differs(
+    tmp_path: Path, older: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/runs/nas.db"
+    before = TrialStore.open(url, "toy").trials()
+    command = ("search", "experiment.yaml", "--trials", "13")
+    done = toy.nas(tmp_path, *command, timeout_seconds=400)
+    after = TrialStore.open(url, "toy").trials()
+    assert after[:10] == before
+    if older == "study-b1cf116":
+        assert done.returncode == 2
+        assert "was recorded with precision None, the experiment has 'fp16'" in done.stderr
+        assert len(after) == 10
+        return
+    assert done.returncode == 0, done.stderr
+    assert [trial.ask for trial in after] == list(range(13))
+    assert len({trial.identity for trial in after}) == 13
+    assert len(toy.trained(tmp_path)) == 3
 
 
 def test_study_of_a_newer_version_is_refused_in_one_line(tmp_path: Path) -> None:
