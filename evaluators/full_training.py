@@ -124,7 +124,9 @@ class FullTraining:
         others, held = load_checkpoint(file, self.run)
         with whole(file):
             self._adversary.restore(others)
-            self.curve = [{n: float(x) for n, x in row.items()} for row in held["curve"]]
+            self.curve = [dict(row) for row in held["curve"]]
+            if not all(type(x) in (int, float) for row in self.curve for x in row.values()):
+                raise ValueError("its curve is not of numbers")
             return held["notes"]
 
     def _terms(

@@ -139,7 +139,7 @@ class _About(BaseModel):
     levels: list[int]
     seconds: float
     curve: Annotated[list[_Watched], Field(min_length=1)]
-    trained_apart: list[str]
+    trained_apart: dict[str, int]
 
     @model_validator(mode="after")
     def _of_the_same_networks(self) -> _About:

@@ -71,7 +71,8 @@ def write_trained(given: Given) -> None:
     space = load_space(given.folder / "space.yaml")
     curve = [{"step": 0, "seconds": 1.0, "psnr": {"smallest": 20.0, "largest": 21.0}}]
     about = {"recipe": {"steps": 2}, "data": "sample", "levels": [1, 3, 5, 7], "seed": 0,
-             "seconds": 1.0, "curve": curve, "trained_apart": [], "torch": "2"}  # fmt: skip
+             "seconds": 1.0, "curve": curve, "trained_apart": {"decoder.half.0": 2},
+             "torch": "2"}  # fmt: skip
     supernet_file = given.folder / "supernet.safetensors"
     save_supernet(Supernet(space), None, space, about, supernet_file)
     (given.folder / "supernet.name").write_text(_supernet_name(given))
