@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import os
 import platform
 import shutil
@@ -54,8 +55,8 @@ def main() -> None:
         result = _begun(arguments, formats)
         for name in formats:
             _campaign(name, formats[name], given, place, result, arguments)
-    faults = sum(each["faults"] for each in result["formats"].values())
-    print(f"{result['inputs']} inputs, {faults} faults")
+    done, faults = (sum(f[n] for f in result["formats"].values()) for n in ("done", "faults"))
+    print(f"{done:,} inputs, {faults} faults")
     sys.exit(1 if faults else 0)
 
 
@@ -115,7 +116,7 @@ def _begun(arguments: argparse.Namespace, formats: Mapping[str, Format]) -> dict
         if same and any(f["done"] < f["inputs"] for f in before["formats"].values()):
             return dict(before)
     whole = sum(each.share for each in formats.values())
-    counts = {n: max(1, round(arguments.inputs * f.share / whole)) for n, f in formats.items()}
+    counts = {n: math.ceil(arguments.inputs * f.share / whole) for n, f in formats.items()}
     return {
         **known,
         "bounds": {"processor_seconds": arguments.seconds, "memory_mb": round(MEMORY_BYTES / 1e6)},
