@@ -1,6 +1,6 @@
 """Whether a search loses, doubles or makes up anything while everything around it fails.
 
-    python experiments/benchmarks/faults.py [--trials 900] [--faults 110] [--seed 0]
+    python experiments/benchmarks/faults.py [--trials 1000] [--faults 110] [--seed 0]
 
 A Ray cluster of three nodes on this machine, two drivers on one study in SQLite, and an evaluator
 that trains small networks (`faults_problem.py`) and waits, as if it took longer. Faults follow each
@@ -27,6 +27,7 @@ import json
 import os
 import platform
 import random
+import shlex
 import shutil
 import signal
 import sqlite3
@@ -417,10 +418,10 @@ def _summary(seconds: list[float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=900)
+    parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--faults", type=int, default=110)
     parser.add_argument("--drivers", type=int, default=2)
-    parser.add_argument("--pause-seconds", type=float, default=6.0)
+    parser.add_argument("--pause-seconds", type=float, default=12.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE.parent / "results/faults.json")
     options = parser.parse_args()
@@ -433,8 +434,7 @@ def main() -> None:
         "drivers": options.drivers,
         "minutes": round((time.monotonic() - start) / 60, 1),
         "seed": options.seed,
-        "command": "python experiments/benchmarks/faults.py "
-        f"--trials {options.trials} --faults {options.faults} --seed {options.seed}",
+        "command": shlex.join(["python", "experiments/benchmarks/faults.py", *sys.argv[1:]]),
         "machine": f"{platform.machine()} {platform.system()}, {os.cpu_count()} hardware threads",
         "python": platform.python_version(),
         "versions": {n: version(n) for n in ("nas-codecs", "ray", "optuna", "scikit-learn")},
