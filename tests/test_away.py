@@ -16,6 +16,7 @@ from uuid import uuid4
 import cut_connection
 import postgresql as own_postgresql
 import pytest
+import sqlalchemy
 import toy
 from test_store import RECORD, claim
 
@@ -142,6 +143,19 @@ def test_file_that_is_locked_for_long_is_waited_for(
         record_everything(store, space)
     require_everything_once(url)
     assert ["locked" in said[0], "back after" in said[1]] == [True, True]
+
+
+def test_ctrl_c_in_the_middle_of_a_query_is_no_error_of_the_storage(tmp_path: Path) -> None:
+    store = TrialStore.create(f"sqlite:///{tmp_path}/nas.db", "s", RECORD)
+    store.acquire()
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt  # where Python raises it while a statement runs
+
+    sqlalchemy.event.listen(store._storage.engine, "do_execute", interrupted)
+    for action in (store.trials, lambda: store.count(1, 0), store.lease.others):
+        with pytest.raises(KeyboardInterrupt):
+            action()
 
 
 def test_who_reads_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,10 +101,12 @@ class PatientStorage:
 
 
 def _require_there(context: ExceptionContext) -> None:
-    """Turns errors that may pass into `AwayError`; SQLAlchemy calls it with every error."""
-    problem, original = context.sqlalchemy_exception, context.original_exception
-    if not isinstance(original, Exception):
-        return  # somebody stops the program, in the middle of a call
+    """Turns errors that may pass into `AwayError`; SQLAlchemy calls it with everything raised.
+
+    Also with the user's Ctrl-C, which is no error of the database and cuts the connection too.
+    """
+    problem = context.sqlalchemy_exception
     passing = (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError)
-    if context.is_disconnect or isinstance(problem, passing):
-        raise AwayError((str(original).strip().splitlines() or [type(original).__name__])[0])
+    if problem is not None and (context.is_disconnect or isinstance(problem, passing)):
+        said = str(context.original_exception).strip() or type(problem).__name__
+        raise AwayError(said.splitlines()[0])
