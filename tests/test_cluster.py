@@ -20,6 +20,7 @@ from nas.record.store import TrialStore
 from nas.resources import Needs
 
 EXAMPLES = Path(__file__).parent.parent / "experiments"
+FAULTY = "./toy.py:FaultyEvaluator"
 FIRST_POPULATION = {"population": 12}  # which are asked for does not hang on what finishes first
 
 
@@ -75,7 +76,13 @@ def test_what_a_machine_ended_is_tried_again_and_each_attempt_recorded(
 ) -> None:
     faults = {"killed_once_depth": 2, "full_once_depth": 3, "exiting_depth": 4}
     toy.write_experiment(
-        tmp_path, proxy=faults, trials=24, workers=2, retries=1, searcher={"population": 24}
+        tmp_path,
+        evaluator=FAULTY,
+        proxy=faults,
+        trials=24,
+        workers=2,
+        retries=1,
+        searcher={"population": 24},
     )
     done = search(tmp_path, steady)
     assert done.returncode == 0, done.stderr
@@ -98,7 +105,8 @@ def test_what_hangs_is_ended_at_its_time_limit_and_its_log_says_where(
     tmp_path: Path, steady: str
 ) -> None:
     toy.write_experiment(
-        tmp_path, proxy={"hanging_depth": 1}, trials=8, workers=2, retries=1, trial_minutes=0.05,
+        tmp_path, evaluator=FAULTY, proxy={"hanging_depth": 1},
+        trials=8, workers=2, retries=1, trial_minutes=0.05,
         searcher=FIRST_POPULATION, start=[{"depth": 1, "width": 8, "mixing": "none"}],
     )  # fmt: skip
     done = search(tmp_path, steady)
@@ -115,7 +123,8 @@ def test_what_hangs_is_ended_at_its_time_limit_and_its_log_says_where(
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel holds no such limit elsewhere")
 def test_what_takes_more_memory_than_its_limit_is_refused_it(tmp_path: Path, steady: str) -> None:
     toy.write_experiment(
-        tmp_path, proxy={"greedy_depth": 1}, trials=6, workers=1, retries=0, memory_gb=1.5,
+        tmp_path, evaluator=FAULTY, proxy={"greedy_depth": 1},
+        trials=6, workers=1, retries=0, memory_gb=1.5,
         searcher=FIRST_POPULATION, start=[{"depth": 1, "width": 8, "mixing": "none"}],
     )  # fmt: skip
     done = search(tmp_path, steady)

@@ -163,10 +163,6 @@ class ToyEvaluator:
         failing_depth: says that it collapsed.
         exiting_depth: takes its process with it.
         hoarding_depth: wants more memory than there is.
-        killed_once_depth: has its process killed the first time that an architecture is tried.
-        full_once_depth: finds the disk full the first time.
-        hanging_depth: hangs without giving the interpreter back.
-        greedy_depth: takes 3 GB.
         steps: of a training; more of them leave less noise.
         noise: that the seed adds to the loss, at one step.
         stops_early: gives up what is less accurate than a candidate as cheap.
@@ -178,10 +174,6 @@ class ToyEvaluator:
     failing_depth: int = 0
     exiting_depth: int = 0
     hoarding_depth: int = 0
-    killed_once_depth: int = 0
-    full_once_depth: int = 0
-    hanging_depth: int = 0
-    greedy_depth: int = 0
     levels: tuple[int, ...] = (1, 2)
     steps: int = 1
     noise: float = 0.0
@@ -206,6 +198,8 @@ class ToyEvaluator:
     def prepare(self, space: SearchSpace, directory: Path) -> None:
         (directory / "prepared").write_text(space.name)
 
+    def suffer(self, depth: int, directory: Path, architecture: Architecture) -> None: ...
+
     def evaluate(
         self,
         space: SearchSpace,
@@ -228,14 +222,7 @@ class ToyEvaluator:
             torch.empty(2**60, dtype=torch.uint8)
         if depth == self.exiting_depth:
             os._exit(9)
-        if depth == self.killed_once_depth and first_time(directory, architecture):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if depth == self.full_once_depth and first_time(directory, architecture):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if depth == self.hanging_depth:
-            ctypes.PyDLL(None).sleep(600)
-        if depth == self.greedy_depth:
-            np.ones(3 * 2**27)
+        self.suffer(int(depth), directory, architecture)
         if depth == self.failing_depth:
             raise EvaluationError("collapsed: the output is constant")
         loss = 10 / math.sqrt(depth * width) + zlib.crc32(bytes(architecture.code)) % 1000 / 1e4
@@ -250,6 +237,33 @@ class ToyEvaluator:
             raise StoppedEarly("stopped early: less accurate than one as cheap", passed)
         seen = {"seed": seed, "levels": self.levels, "gpus": os.environ.get("CUDA_VISIBLE_DEVICES")}
         return {"loss": loss, "accuracy": accuracy, **seen, **passed}
+
+
+@dataclass(frozen=True)
+class FaultyEvaluator(ToyEvaluator):
+    """The same on machines that fail.
+
+    Attributes:
+        killed_once_depth: has its process killed the first time that an architecture is tried.
+        full_once_depth: finds the disk full the first time.
+        hanging_depth: hangs without giving the interpreter back.
+        greedy_depth: takes 3 GB.
+    """
+
+    killed_once_depth: int = 0
+    full_once_depth: int = 0
+    hanging_depth: int = 0
+    greedy_depth: int = 0
+
+    def suffer(self, depth: int, directory: Path, architecture: Architecture) -> None:
+        if depth == self.killed_once_depth and first_time(directory, architecture):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if depth == self.full_once_depth and first_time(directory, architecture):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if depth == self.hanging_depth:
+            ctypes.PyDLL(None).sleep(600)
+        if depth == self.greedy_depth:
+            np.ones(3 * 2**27)
 
 
 def first_time(folder: Path, architecture: Architecture) -> bool:
