@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from evaluators.protocol import SetupError
 from evaluators.run import Recipe, Run
 from search_spaces.files import write_tensors
+from search_spaces.json_text import parse_json
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _OTHERS = "other."
@@ -146,11 +147,11 @@ def restore_optimiser(
 def _read(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     try:
         with safe_open(file, "pt") as opened:
-            about = json.loads((opened.metadata() or {})["run"])
+            about = parse_json((opened.metadata() or {})["run"])
             if not isinstance(about, dict):
                 raise ValueError("its description is no mapping")
             return about, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as problem:
+    except (OSError, SafetensorError, KeyError, ValueError) as problem:
         raise SetupError(f"{file} is no checkpoint: {problem}; move it away") from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from search_spaces.blocks import Design
 from search_spaces.codec.family import build_design
+from search_spaces.json_text import parse_json
 
 
 def nearest_codec(design: Design, files: Iterable[Path]) -> Path | None:
@@ -29,8 +29,8 @@ def nearest_codec(design: Design, files: Iterable[Path]) -> Path | None:
 def _design(file: Path) -> Design | None:
     try:
         with safe_open(file, "pt") as content:
-            return build_design(json.loads(content.metadata()["choices"]))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
+            return build_design(parse_json(content.metadata()["choices"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
 
 

@@ -20,6 +20,7 @@ from evaluators.supernet import Supernet
 from search_spaces.blocks import Design
 from search_spaces.codec.model import Codec, is_of_decoder
 from search_spaces.files import write_tensors
+from search_spaces.json_text import parse_json
 from search_spaces.space import SearchSpace
 
 _FORMAT = "nas-supernet 1"
@@ -105,9 +106,9 @@ def supernet_about(file: Path) -> dict[str, Any]:
     with _opened(file) as content:
         metadata = content.metadata()
     try:
-        about = _About.model_validate(json.loads(metadata["about"]))
+        about = _About.model_validate(parse_json(metadata["about"]))
         named = {"space": metadata["space"], "shares": metadata.get("shares", _DECODERS)}
-    except (KeyError, ValueError, RecursionError):
+    except (KeyError, ValueError):
         raise SetupError(
             f"supernet {file}: what it says of its training is damaged; train one: {_NEXT}"
         ) from None

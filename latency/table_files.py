@@ -15,6 +15,7 @@ import yaml
 from latency.table import LatencyTable, TableError, contradiction
 from search_spaces.files import write_atomically
 from search_spaces.hints import did_you_mean
+from search_spaces.json_text import parse_json
 from search_spaces.yaml_files import parse, parse_yaml, read_text
 
 SHIPPED = Path(__file__).parent / "tables"
@@ -90,8 +91,8 @@ def _content(file: Path) -> dict[str, Any]:
 
 def _row(line: str, number: int, file: Path) -> Any:
     try:
-        return json.loads(line[2:], object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as problem:
+        return parse_json(line[2:], object_pairs_hook=_each_once)
+    except ValueError as problem:
         raise TableError(f"{file}: rows[{number}] is not JSON: {problem}") from None
 
 

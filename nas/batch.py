@@ -12,6 +12,7 @@ from typing import Any
 from nas.tasks import Outcome
 from nas.workers import Workers
 from search_spaces.files import write_atomically
+from search_spaces.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -71,10 +72,10 @@ def run_jobs(
 def load_results(file: Path, terms: Mapping[str, Any]) -> dict[str, Any]:
     """What was evaluated under the same terms before; nothing when the file is not one."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         same = content["terms"] == json.loads(json.dumps(dict(terms)))
         return dict(content["results"]) if same else {}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 

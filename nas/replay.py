@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from evaluators.protocol import Direction
 from nas.pareto import RunningFront
 from nas.pricing.budget import Gate
-from nas.progress import Passed, Progress
+from nas.progress import Identity, Passed, Progress
 from nas.record.records import Claim, Trial
 from nas.record.storage import StudyError
 from nas.record.store import TrialStore
@@ -57,10 +57,10 @@ def catch_up(searcher: Searcher, gate: Gate, store: TrialStore, progress: Progre
         progress.seen[trial.number] = trial.state != "running"
         if trial.told is not None:
             _tell(searcher, gate, trial, progress)
-    progress.lost = Counter(trial.identity for trial in trials if trial.lost)
+    progress.lost = _lost(trials)
     standings = store.lease.standings()  # who lives sees to its own lost attempts
-    gone = [t for t in trials if t.lost and standings.get(t.owner, "gone") == "gone"]
-    left = {t.identity: t for t in [*gone, *(t for t in trials if t.abandoned)]}
+    gone = {t.owner for t in trials if standings.get(t.owner, "gone") == "gone"}
+    left = {t.identity: t for t in trials if t.abandoned or (t.lost and t.owner in gone)}
     # What runs here another driver may have given up: then it is recorded once more in the end.
     ours = {claim.identity for claim in (*progress.again, *progress.running.values())}
     known = {t.identity for t in trials if not t.void} | ours
@@ -122,7 +122,11 @@ def _replay(
     for outcome in outcomes[progress.told :]:
         _tell(searcher, gate, outcome, progress)
     progress.seen = {trial.number: True for trial in trials}
-    progress.lost = Counter(trial.identity for trial in trials if trial.lost)
+    progress.lost = _lost(trials)
+
+
+def _lost(trials: Sequence[Trial]) -> Counter[Identity]:
+    return Counter(trial.identity for trial in trials if trial.lost)
 
 
 def _tell(searcher: Searcher, gate: Gate, trial: Trial, progress: Progress) -> None:

@@ -21,7 +21,7 @@ from nas.pricing.devices import DevicePricer
 from nas.pricing.price import Values
 from nas.record.entries import document_of, entry
 from nas.record.records import StudyRecord, Trial
-from nas.record.sound import damaged
+from nas.record.sound import require_number
 from nas.record.storage import StudyError
 from nas.record.store import TrialStore
 from search_spaces.load import load_space
@@ -211,8 +211,7 @@ def sweep_document(
     objective, sign = trained[0], 1.0 if record.objectives[trained[0]] == "minimize" else -1.0
     scored = [trial for trial in store.trials() if trial.scored]
     for trial in scored:
-        if type(trial.metrics.get(objective)) not in (int, float):
-            raise damaged(store.name, f"trial {trial.number} has no number under {objective!r}")
+        require_number(store.name, trial.number, trial.metrics, objective)
     found = retargeted(record, scored, gate)
     column = [limit.name for limit in gate.flat_limits].index(name)
     others = np.delete(found.held <= [limit.most for limit in gate.flat_limits], column, axis=1)

@@ -7,7 +7,6 @@ otherwise is refused, and what is not stated again stays as it was.
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
 import shlex
 import sys
@@ -29,6 +28,7 @@ from nas.folders import study_folder
 from nas.record.storage import StudyError
 from search_spaces.codec.family import build_design
 from search_spaces.codec.saved import CODEC_FILE, load_codec
+from search_spaces.json_text import parse_json
 from search_spaces.space import Choice
 
 if TYPE_CHECKING:
@@ -244,10 +244,10 @@ def _shown(value: Any) -> str:
 
 def _json(file: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         content = None
     if not isinstance(content, dict) or (file.name == "recipe.json" and "asked" not in content):
         raise StudyError(f"{file} cannot be read; move it away")

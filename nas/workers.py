@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -96,7 +96,7 @@ class Workers:
     def free(self) -> int:
         """How many more evaluations may be submitted now."""
         if self._address and time.monotonic() - self._looked > _LOOK_SECONDS:
-            self._follow()
+            self._follow([node.resources for node in nodes.living()])
         return self.count - len(self._running)
 
     def prepare(self, unlowered: Mapping[str, Code]) -> Generator[Preparation]:
@@ -204,14 +204,19 @@ class Workers:
 
     def _fit(self) -> None:
         """What evaluations ask the cluster for, and how many of them it takes at a time."""
-        self._needs = self.setting.needs.on([node.resources for node in nodes.living()])
-        if not self._fitting():
+        have = [node.resources for node in nodes.living()]
+        self._needs = self.setting.needs.on(have)
+        if not self._needs.at_a_time(have):
             raise WorkerError(f"no node has what an evaluation needs: {self._needs}")
-        self._follow()
+        self._follow(have)
 
-    def _follow(self) -> None:
-        """Nodes come and go."""
-        fitting = self._needs.at_a_time([node.resources for node in nodes.living()])
+    def _follow(self, have: Sequence[Mapping[str, float]]) -> None:
+        """Nodes come and go.
+
+        Args:
+            have: resources of those that are there.
+        """
+        fitting = self._needs.at_a_time(have)
         self.count = self._wanted or (fitting if self._address else min(self.count, fitting))
         self._looked = time.monotonic()
 

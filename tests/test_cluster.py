@@ -27,14 +27,8 @@ FIRST_POPULATION = {"population": 12}  # which are asked for does not hang on wh
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A head without cores; machines are added by tests."""
-    from ray.cluster_utils import Cluster
-
-    head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": 10**8}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    try:
+    with toy.simulated_cluster(0) as cluster:
         yield cluster
-    finally:
-        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +54,15 @@ def begun(folder: Path, address: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+
+
+def searched_with_fault(folder: Path, address: str, fault: str, **limits: Any) -> list[Trial]:
+    """Trials of a search whose first architecture, of depth 1, has a fault."""
+    first = {"searcher": FIRST_POPULATION, "start": [{"depth": 1, "width": 8, "mixing": "none"}]}
+    toy.write_experiment(folder, evaluator=FAULTY, proxy={fault: 1}, **first, **limits)
+    done = search(folder, address)
+    assert done.returncode == 0, done.stderr
+    return trials(folder)
 
 
 def attempts(recorded: list[Trial], depth: int) -> set[tuple[str | None, ...]]:
@@ -104,14 +107,8 @@ def test_what_a_machine_ended_is_tried_again_and_each_attempt_recorded(
 def test_what_hangs_is_ended_at_its_time_limit_and_its_log_says_where(
     tmp_path: Path, steady: str
 ) -> None:
-    toy.write_experiment(
-        tmp_path, evaluator=FAULTY, proxy={"hanging_depth": 1},
-        trials=8, workers=2, retries=1, trial_minutes=0.05,
-        searcher=FIRST_POPULATION, start=[{"depth": 1, "width": 8, "mixing": "none"}],
-    )  # fmt: skip
-    done = search(tmp_path, steady)
-    assert done.returncode == 0, done.stderr
-    recorded = trials(tmp_path)
+    limits = {"trials": 8, "workers": 2, "retries": 1, "trial_minutes": 0.05}
+    recorded = searched_with_fault(tmp_path, steady, "hanging_depth", **limits)
     assert attempts(recorded, 1) == {("lost", "failed")}
     hung = next(trial for trial in recorded if trial.choices["depth"] == 1)
     assert (hung.error or "").startswith("beyond its 3 s; ")
@@ -122,14 +119,8 @@ def test_what_hangs_is_ended_at_its_time_limit_and_its_log_says_where(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel holds no such limit elsewhere")
 def test_what_takes_more_memory_than_its_limit_is_refused_it(tmp_path: Path, steady: str) -> None:
-    toy.write_experiment(
-        tmp_path, evaluator=FAULTY, proxy={"greedy_depth": 1},
-        trials=6, workers=1, retries=0, memory_gb=1.5,
-        searcher=FIRST_POPULATION, start=[{"depth": 1, "width": 8, "mixing": "none"}],
-    )  # fmt: skip
-    done = search(tmp_path, steady)
-    assert done.returncode == 0, done.stderr
-    recorded = trials(tmp_path)
+    limits = {"trials": 6, "workers": 1, "retries": 0, "memory_gb": 1.5}
+    recorded = searched_with_fault(tmp_path, steady, "greedy_depth", **limits)
     assert attempts(recorded, 1) == {("failed",)}
     greedy = next(trial for trial in recorded if trial.choices["depth"] == 1)
     assert "Unable to allocate 3.00 GiB" in (greedy.error or "")

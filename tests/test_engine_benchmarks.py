@@ -70,7 +70,7 @@ def test_a_search_survives_faults_and_its_record_is_true(tmp_path: Path) -> None
 
 def test_a_record_that_is_wrong_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(BENCHMARKS)
-    faults = importlib.import_module("faults")
+    faults = importlib.import_module("faults_record")
     trials = [trial(number, float(number), 1.0) for number in range(4)]
     truth = {one.identity: one.values for one in trials}
     sound = faults.discrepancies([*trials, replace(trials[0], state="failed", lost=True)], truth)

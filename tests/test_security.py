@@ -288,9 +288,7 @@ def test_a_local_cluster_asks_for_a_token_and_keeps_its_files_private(tmp_path: 
         "    token = get_authentication_mode() == AuthenticationMode.TOKEN\n"
         "print(private, token)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_code(code, tmp_path)
     assert done.stdout.split() == [str(0o700), "True"], done.stdout + done.stderr
 
 
@@ -302,9 +300,7 @@ def test_files_have_the_permissions_that_their_owner_wants(tmp_path: Path) -> No
         "    print(stat.S_IMODE(unfinished.stat().st_mode))\n"
         "print(stat.S_IMODE(os.stat('a').st_mode))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_code(code, tmp_path)
     assert done.stdout.split() == [str(0o600)] * 2, done.stderr
 
 

@@ -103,14 +103,19 @@ def wait_until(holds: Callable[[], bool], timeout_seconds: float = 90) -> None:
 @contextmanager
 def ray_cluster() -> Iterator[str]:
     """The address of a running Ray cluster of two cores, to be joined: starts once for many."""
+    with simulated_cluster(2) as cluster:
+        yield cluster.address
+
+
+@contextmanager
+def simulated_cluster(cores: int) -> Iterator[Any]:
+    """A head with these cores, to which machines can be added."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 2, "include_dashboard": False, "object_store_memory": 10**8},
-    )
+    head = {"num_cpus": cores, "include_dashboard": False, "object_store_memory": 10**8}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
-        yield cluster.address
+        yield cluster
     finally:
         cluster.shutdown()
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from latency.measure.backend import MeasureError
+from search_spaces.json_text import parse_json
 
 
 class _Visit(BaseModel):
@@ -94,8 +95,8 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     content = file.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     try:
-        lines = [json.loads(line) for line in whole.splitlines()]
-    except (ValueError, RecursionError):
+        lines = [parse_json(line) for line in whole.splitlines()]
+    except ValueError:
         raise _foreign(file) from None
     if not all(isinstance(line, dict) for line in lines):
         raise _foreign(file)

@@ -10,6 +10,7 @@ from typing import Any
 
 from nas.picture_files import OutputError
 from search_spaces.files import write_atomically
+from search_spaces.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Kept:
     def read(self) -> Any:
         """The result, or None where there is none, or one of something else."""
         try:
-            content = json.loads(self.file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            content = parse_json(self.file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return None
         same = isinstance(content, dict) and content.get("of") == self.of
         return content.get("result") if same else None

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluators.comparison import METRICS, Point
+from search_spaces.json_text import parse_json
 
 # Our names, as they are written there.
 KEYS = {
@@ -96,10 +96,10 @@ def read_json(file: Path) -> Any:
         ComparisonError: it cannot be read, or is no JSON.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return parse_json(file.read_text(encoding="utf-8"))
     except OSError as problem:
         raise ComparisonError(f"cannot read {file}: {problem.strerror}") from None
-    except (ValueError, RecursionError) as problem:
+    except ValueError as problem:
         raise ComparisonError(f"{file}: no JSON: {problem}") from None
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from nas.picture_files import OutputError
 from search_spaces.codec.saved import CodecFileError
 from search_spaces.files import UMASK
+from search_spaces.json_text import parse_json
 
 MANIFEST = "manifest.json"
 FORMAT = "nas-export 1"
@@ -79,12 +80,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     file = folder / MANIFEST
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = parse_json(file.read_text(encoding="utf-8"))
     except OSError as problem:
         raise CodecFileError(
             f"{file}: {problem.strerror}; expected a folder that `nas export` made"
         ) from None
-    except (ValueError, RecursionError):
+    except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise CodecFileError(f"{file}: no manifest of this version (expected {FORMAT!r})")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas import pareto
 from nas.record.records import StudyRecord, Trial
-from nas.record.sound import damaged
+from nas.record.sound import damaged, require_number
 
 if TYPE_CHECKING:
     from nas.record.store import TrialStore
@@ -50,7 +50,8 @@ def document_of(
     if entries is None:
         entries = [entry(trial) for trial in trials if trial.scored]
     for one in entries:
-        _require_objectives(study, one, record)
+        for name in record.objectives:
+            require_number(study, one["trial"], one, name)
     for trial in trials:
         if trial.scored and len(trial.values or ()) != len(record.objectives):
             raise damaged(study, f"trial {trial.number} has no value for each objective")
@@ -71,12 +72,6 @@ def document_of(
         "front": best,
         "dominated": [e for e in entries if e["trial"] not in on_front],
     }
-
-
-def _require_objectives(study: str, entry: Mapping[str, Any], record: StudyRecord) -> None:
-    for name in record.objectives:
-        if type(entry.get(name)) not in (int, float):
-            raise damaged(study, f"trial {entry['trial']} has no number under {name[:40]!r}")
 
 
 def hypervolume(entries: list[dict[str, Any]], record: StudyRecord) -> dict[str, Any] | None:

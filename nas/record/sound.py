@@ -114,6 +114,16 @@ def require_sound(study: str, trial: Trial) -> Trial:
     return trial
 
 
+def require_number(study: str, trial: int, values: Mapping[str, Any], name: str) -> None:
+    """Fails unless a trial has a number under a name.
+
+    Raises:
+        StudyError: it has something else there, or nothing.
+    """
+    if not _is_number(values.get(name)):
+        raise damaged(study, f"trial {trial} has no number under {name[:40]!r}")
+
+
 def damaged(study: str, what: str) -> StudyError:
     """The error about a record that cannot be read."""
     return StudyError(f"study {study!r} is damaged in its storage: {what}; restore a copy of it")

@@ -22,6 +22,7 @@ from search_spaces.codec.family import build_design
 from search_spaces.codec.model import Codec
 from search_spaces.codec.scale_decoder import LARGEST_SHIFT
 from search_spaces.files import write_tensors
+from search_spaces.json_text import parse_json
 from search_spaces.space import Choice
 
 CODEC_FILE = "codec.safetensors"  # in the folders of trainings and exports
@@ -112,8 +113,8 @@ def _choices(metadata: Mapping[str, str] | None, file: Path) -> dict[str, Choice
     if (metadata or {}).get("format") != _FORMAT:
         raise CodecFileError(f"{file}: no codec file of this version (expected {_FORMAT!r})")
     try:
-        choices: Any = json.loads((metadata or {})["choices"])
-    except (KeyError, ValueError, RecursionError):
+        choices: Any = parse_json((metadata or {})["choices"])
+    except (KeyError, ValueError):
         choices = None
     if not isinstance(choices, dict):
         raise CodecFileError(f"{file}: its choices are missing or damaged")
