@@ -202,6 +202,7 @@ def driver(
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=toy.interruptible,
     )  # fmt: skip
 
 

@@ -53,17 +53,12 @@ def search(folder: Path, cluster: str, *arguments: str) -> subprocess.CompletedP
     return toy.nas(folder, "search", "experiment.yaml", "--ray-address", cluster, *arguments)
 
 
-def _interruptible() -> None:
-    """Whoever runs the tests in the background ignores Ctrl-C, and what they start with them."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def started(folder: Path, *arguments: str, until: int) -> subprocess.Popen[str]:
     """A search in its own process, once it has begun `until` evaluations."""
     command = [sys.executable, "-m", "nas", "search", "experiment.yaml", *arguments]
     with (folder / "stderr.txt").open("w") as file:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=file, stderr=file, text=True, preexec_fn=_interruptible
+            command, cwd=folder, stdout=file, stderr=file, text=True, preexec_fn=toy.interruptible
         )
     deadline = time.monotonic() + 90
     while len(toy.trained(folder)) < until and process.poll() is None:

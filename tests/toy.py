@@ -85,6 +85,11 @@ def nas(
     )
 
 
+def interruptible() -> None:
+    """Whoever runs the tests in the background ignores Ctrl-C, and what they start with them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def json_of(folder: Path, *arguments: str) -> Any:
     """What a reading command prints."""
     done = nas(folder, *arguments, "--json")
