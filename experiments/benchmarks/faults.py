@@ -347,6 +347,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE.parent / "results/faults.json")
     options = parser.parse_args()
+    # Ended like Ctrl-C: the cluster and the drivers go too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     start, load = time.monotonic(), Load(options.trials, options.drivers, options.pause_seconds)
     with tempfile.TemporaryDirectory(prefix="faults-") as name:
         found = run(Path(name), load, options.faults, options.seed)

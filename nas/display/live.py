@@ -123,7 +123,8 @@ class SearchDisplay:
     def _time_left(self, done: int, running: int) -> str:
         finished = done - (self._done_before or 0)
         bounds = [self._hours * 3600 - self._elapsed_seconds()] if self._hours else []
-        if self._trials and finished > 0:
+        # One tells nothing: the reference comes with the shared part, at once.
+        if self._trials and finished > 1:
             # What runs now is half done, on average.
             pace_seconds = self._elapsed_seconds() / (finished + running / 2)
             bounds.append((self._trials - done - running / 2) * pace_seconds)
