@@ -1,6 +1,6 @@
 """Whether a search loses, doubles or makes up anything while everything around it fails.
 
-    python experiments/benchmarks/faults.py [--trials 1000] [--faults 110] [--seed 0]
+    python experiments/benchmarks/faults.py [--trials 1200] [--faults 110] [--seed 0]
 
 A Ray cluster of three nodes on this machine, two drivers on one study in SQLite, and an evaluator
 that trains small networks (`faults_problem.py`) and waits, as if it took longer. Faults follow each
@@ -340,7 +340,7 @@ def _summary(seconds: list[float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=1200)
     parser.add_argument("--faults", type=int, default=110)
     parser.add_argument("--drivers", type=int, default=2)
     parser.add_argument("--pause-seconds", type=float, default=12.0)
