@@ -171,6 +171,6 @@ def _run(job: Job, workers: int, folder: Path, ray_address: str | None) -> None:
         raise StudyError(f"{folder}: another process is training into it; wait for it") from None
     except OSError as problem:
         raise OutputError(
-            f"{folder}: {problem.strerror or problem}; the last checkpoint is whole, the same"
+            f"{folder}: {problem.strerror or problem}; what was kept before is whole, the same"
             " command goes on from there"
         ) from None
