@@ -97,7 +97,7 @@ def json_of(folder: Path, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def wait_until(holds: Callable[[], bool], timeout_seconds: float = 300) -> None:
+def wait_until(holds: Callable[[], bool], timeout_seconds: float = 90) -> None:
     """Looks again and again."""
     deadline = time.monotonic() + timeout_seconds
     while not holds():
